@@ -1,0 +1,120 @@
+"""Settings: checked with one line that helps, and the same after a way through config.toml."""
+
+import dataclasses
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyformer.errors import UsageError
+from tinyformer.training.config import RunConfig, for_resume, read_config
+from tinyformer.training.toml import format_toml
+
+plain = st.one_of(
+    st.text(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.booleans(),
+    st.lists(st.text(), max_size=3),
+)
+
+
+@given(st.dictionaries(st.text(), plain, max_size=5))
+def test_toml_survives_the_standard_librarys_reader(values):
+    assert tomllib.loads(format_toml({"section": values})) == {"section": values}
+
+
+def test_config_survives_a_file(tmp_path):
+    config = RunConfig(
+        files=("a b.txt", 'quote".txt'),
+        model={"layers": 3, "dropout": 0.5},
+        epsilon=1e-22,
+        validation="v.txt",
+    )
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml("# A heading.\n"))
+    assert read_config(path) == config
+    assert read_config(path).digest == config.digest
+    assert config.replace(seed=1).digest != config.digest
+    assert config.replace(model={"layers": 4}).digest != config.digest
+    assert config.replace(steps=1).digest == config.digest
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "--steps must be at least 1, not 0"),
+        ({"batch_size": -4}, "--batch-size must be at least 1, not -4"),
+        ({"batch_size": 2.5}, "--batch-size must be a whole number, not 2.5"),
+        ({"steps": True}, "--steps must be a whole number, not True"),
+        ({"learning_rate": 0.0}, "--learning-rate must be above 0, not 0.0"),
+        ({"learning_rate": float("nan")}, "--learning-rate must be finite"),
+        ({"learning_rate": 10**400}, "--learning-rate must be finite"),
+        ({"beta2": 1.0}, "--beta2 must be below 1, not 1.0"),
+        ({"minimum_ratio": 1.5}, "--minimum-ratio must be at most 1"),
+        ({"validation": 1.0}, "a fraction between 0 and 1"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"precision": "float16"}, "--precision must be one of float32, float64"),
+        ({"warmup": 11, "steps": 10}, "--warmup (11) is longer than --steps (10)"),
+        ({"vocab_size": 9, "tokenizer": "chars"}, "--vocab-size has no meaning with --tokenizer chars"),
+    ],
+)
+def test_impossible_settings_are_named(settings, message):
+    with pytest.raises(UsageError) as raised:
+        RunConfig(**settings)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[training]\nstep = 5", "unknown setting 'step' in [training]; did you mean 'steps'"),
+        ("[trainning]\nsteps = 5", "unknown section [trainning]"),
+        ("training = 5", "must be a section"),
+        ("[training\n", "not valid TOML"),
+        ("a = " + "[" * 100_000, "not valid TOML"),
+        ("a = " + "9" * 5000, "not valid TOML"),
+        ("#" * (1 << 21), "too large"),
+        ("\udcff", "not valid TOML"),
+        ('[training]\nsteps = "many"', "--steps must be a whole number, not 'many'"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, text, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(text, errors="surrogateescape")
+    with pytest.raises(UsageError) as raised:
+        read_config(path)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"none\.toml: No such file"):
+        read_config(tmp_path / "none.toml")
+
+
+def test_a_resumed_run_keeps_its_sizes():
+    stored = RunConfig(files=("a.txt",), model={"layers": 4}, batch_size=8)
+    assert for_resume(stored, {"steps": 9000, "layers": 4, "files": ["a.txt"]}) == stored.replace(steps=9000)
+    with pytest.raises(UsageError, match="keeps its --layers 4; leave --layers 5 out"):
+        for_resume(stored, {"layers": 5})
+    with pytest.raises(UsageError, match="keeps its --batch-size 8"):
+        for_resume(stored, {"batch_size": 16})
+
+
+def test_fields_are_documented():
+    documented = RunConfig.__doc__
+    for field in dataclasses.fields(RunConfig):
+        assert f"\n        {field.name}: " in documented
+
+
+def test_importing_the_settings_loads_no_array_library():
+    command = "import sys, tinyformer.training.config; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", command], check=True, capture_output=True, text=True
+    ).stdout
+    assert not {"numpy", "rich", "click"} & set(loaded.split())

@@ -1,0 +1,262 @@
+"""Everything that decides how a run goes, as data, and its readable form: `config.toml`.
+
+The defaults stand here and nowhere else; the command line reads them from here. None means "chosen for you",
+and `config.toml` in a run directory shows what was chosen. This module imports neither NumPy nor anything heavy.
+
+Read next: `schedule.py`, `optimizer.py`, then `trainer.py`, where the values are used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from .toml import format_toml
+
+SCHEDULES = ("cosine", "linear", "constant", "inverse-square-root")
+PRECISIONS = ("float32", "float64")
+
+
+def _option(section: str, kind: str, default: Any, **limits: Any) -> Any:
+    """A field of `RunConfig`: its section in config.toml, the kind of value it takes, and its limits."""
+    return dataclasses.field(default=default, metadata={"section": section, "kind": kind, **limits})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The settings of a training run, named like the flags: `grad_accumulation` is --grad-accumulation.
+
+    Attributes:
+        mode: the family of model and objective.
+        preset: a published size to start from.
+        model: what is given of the model's settings, such as {"layers": 6}; all of them once a run has begun.
+        files: the training text.
+        validation: the fraction of the text, at its end, that is kept for validation; or a file.
+        tokenizer: "bytes", "chars", "bpe", or the path of a tokenizer.json.
+        vocab_size: of a "bpe" tokenizer that is trained.
+        steps: updates of the weights.
+        batch_size: windows of text in one forward pass.
+        grad_accumulation: forward passes that share one update, of batch_size x grad_accumulation windows.
+        learning_rate: at its peak.
+        warmup: steps over which it rises to the peak.
+        schedule: how it goes on from there.
+        minimum_ratio: where a cosine or linear schedule ends, as a part of the peak.
+        weight_decay: of matrices, decoupled (AdamW).
+        beta1: decay of the mean of gradients.
+        beta2: decay of the mean of their squares.
+        epsilon: what keeps AdamW from dividing by 0.
+        clip: largest norm of the gradient; 0 leaves it as it is.
+        eval_every: steps between validations.
+        save_every: steps between checkpoints.
+        sample_every: steps between samples of text; 0 for none.
+        log_every: steps between lines about the training loss.
+        overfit_one_batch: train on the first batch again and again, to see that the loss goes to 0.
+        seed: of weights, batch order and dropout.
+        backend: "auto", "numpy" or "cupy".
+        precision: "float32" or "float64".
+        threads: worker threads.
+    """
+
+    mode: str = _option("model", "text", "decoder")
+    preset: str | None = _option("model", "text", None)
+    model: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    files: tuple[str, ...] = _option("data", "texts", ())
+    validation: float | str = _option("data", "fraction or file", 0.1)
+    tokenizer: str = _option("data", "text", "bytes")
+    vocab_size: int | None = _option("data", "integer", None, least=1)
+
+    steps: int = _option("training", "integer", 2000, least=1)
+    batch_size: int = _option("training", "integer", 16, least=1)
+    grad_accumulation: int = _option("training", "integer", 1, least=1)
+    learning_rate: float | None = _option("training", "number", None, above=0)
+    warmup: int | None = _option("training", "integer", None, least=0)
+    schedule: str = _option("training", "text", "cosine", choices=SCHEDULES)
+    minimum_ratio: float = _option("training", "number", 0.1, least=0, most=1)
+    weight_decay: float = _option("training", "number", 0.1, least=0)
+    beta1: float = _option("training", "number", 0.9, least=0, below=1)
+    beta2: float = _option("training", "number", 0.99, least=0, below=1)
+    epsilon: float = _option("training", "number", 1e-8, above=0)
+    clip: float = _option("training", "number", 1.0, least=0)
+    eval_every: int = _option("training", "integer", 250, least=1)
+    save_every: int = _option("training", "integer", 500, least=1)
+    sample_every: int = _option("training", "integer", 500, least=0)
+    log_every: int = _option("training", "integer", 10, least=1)
+    overfit_one_batch: bool = _option("training", "truth", False)
+
+    seed: int = _option("machine", "integer", 0, least=0, most=2**63 - 1)
+    backend: str = _option("machine", "text", "auto")
+    precision: str = _option("machine", "text", "float32", choices=PRECISIONS)
+    threads: int | None = _option("machine", "integer", None, least=1, most=1024)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", tuple(map(str, self.files)))
+        for field in _FIELDS.values():
+            _check(field, getattr(self, field.name))
+        if self.warmup is not None and self.warmup > self.steps:
+            raise UsageError(f"--warmup ({self.warmup}) is longer than --steps ({self.steps}); lower it")
+        if self.vocab_size is not None and self.tokenizer in ("bytes", "chars"):
+            raise UsageError(
+                f"--vocab-size has no meaning with --tokenizer {self.tokenizer}, which fixes its own "
+                "vocabulary; leave it out or use --tokenizer bpe"
+            )
+
+    @property
+    def rows_per_step(self) -> int:
+        """Windows of text behind one update."""
+        return self.batch_size * self.grad_accumulation
+
+    def replace(self, **changes: Any) -> RunConfig:
+        """A copy with some fields changed, checked again."""
+        return dataclasses.replace(self, **changes)
+
+    def to_toml(self, heading: str = "") -> str:
+        """As the text of a config.toml; what is None is left out."""
+        sections: dict[str, dict[str, Any]] = {"model": {}, "data": {}, "training": {}, "machine": {}}
+        for field in _FIELDS.values():
+            sections[field.metadata["section"]][field.name] = getattr(self, field.name)
+        sections["model"] |= self.model
+        return heading + format_toml(sections)
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of the settings that a resumed run must share with its checkpoint."""
+        fixed = {name: getattr(self, name) for name in _FIELDS if name not in CHANGEABLE}
+        text = json.dumps([fixed, self.model], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(RunConfig) if field.name != "model"}
+
+# What may change when a run is resumed. Anything else would make it another run: other sizes, text, batches.
+CHANGEABLE = {name for name, field in _FIELDS.items() if field.metadata["section"] == "training"}
+CHANGEABLE = (CHANGEABLE | {"threads", "backend"}) - {"batch_size", "grad_accumulation", "overfit_one_batch"}
+
+
+def options(config: RunConfig) -> dict[str, Any]:
+    """The fields by name, without the model's settings: for showing, and for a command line's defaults."""
+    return {name: getattr(config, name) for name in _FIELDS}
+
+
+def for_resume(stored: RunConfig, changes: dict[str, Any]) -> RunConfig:
+    """The settings of a resumed run.
+
+    Args:
+        stored: the run's own.
+        changes: what the user gave now, by field name; the model's settings by their names, too.
+
+    Raises:
+        UsageError: a setting that is fixed for the run would change.
+    """
+    for name, value in changes.items():
+        before = getattr(stored, name) if name in _FIELDS else stored.model.get(name)
+        if isinstance(value, Path | tuple | list):
+            value = tuple(map(str, value)) if isinstance(value, tuple | list) else str(value)
+        if name not in CHANGEABLE and value != before:
+            raise UsageError(
+                f"a resumed run keeps its {_flag(name)} {_shown(before)}; "
+                f"leave {_flag(name)} {_shown(value)} out, or start a new run"
+            )
+    return stored.replace(**{name: value for name, value in changes.items() if name in CHANGEABLE})
+
+
+_MOST_BYTES = 1 << 20
+
+
+def read_config(path: str | Path) -> RunConfig:
+    """The settings in a TOML file: a run's config.toml, or one written by hand with any part of it.
+
+    Raises:
+        UsageError: it cannot be read, is no TOML, or holds an unknown name or an impossible value.
+    """
+    return RunConfig(**read_options(path))
+
+
+def read_options(path: str | Path) -> dict[str, Any]:
+    """What a TOML file sets, as arguments for `RunConfig`: for merging with flags, which beat it.
+
+    Raises:
+        UsageError: as `read_config`, except for values.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise UsageError(f"{path} is too large for a configuration; is it another kind of file?")
+        sections = tomllib.loads(text.decode())
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
+        raise UsageError(f"{path} is not valid TOML: {reason}") from error
+    given: dict[str, Any] = {}
+    for section, values in sections.items():
+        known = [name for name, field in _FIELDS.items() if field.metadata["section"] == section]
+        if not known:
+            names = dict.fromkeys(field.metadata["section"] for field in _FIELDS.values())
+            raise UsageError(f"{path}: unknown section [{section}]; known are {', '.join(names)}")
+        if not isinstance(values, dict):
+            raise UsageError(f"{path}: [{section}] must be a section of settings, not a value")
+        for name, value in values.items():
+            if name in known:
+                given[name] = value
+            elif section == "model":
+                given.setdefault("model", {})[name] = value
+            else:
+                raise UsageError(f"{path}: unknown setting {name!r} in [{section}]{_nearest(name, known)}")
+    return given
+
+
+_KINDS = {
+    "text": (str, "text"),
+    "texts": ((tuple, list), "a list of texts"),
+    "integer": (int, "a whole number"),
+    "number": ((int, float), "a number"),
+    "truth": (bool, "true or false"),
+    "fraction or file": ((int, float, str), "a fraction or a file"),
+}
+
+
+def _check(field: dataclasses.Field, value: Any) -> None:
+    """Raise a UsageError unless a value is one that its field can have."""
+    limits, flag = field.metadata, _flag(field.name)
+    if value is None and field.default is None:
+        return
+    types, description = _KINDS[limits["kind"]]
+    if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
+        raise UsageError(f"{flag} must be {description}, not {value!r}")
+    if limits["kind"] == "fraction or file" and not isinstance(value, str) and not 0 < value < 1:
+        raise UsageError(f"{flag} must be a file or a fraction between 0 and 1, such as 0.1, not {value}")
+    if limits["kind"] == "number" and not abs(value) < 1e300:
+        raise UsageError(f"{flag} must be finite, not {value}")
+    if "choices" in limits and value not in limits["choices"]:
+        known = limits["choices"]
+        raise UsageError(f"{flag} must be one of {', '.join(known)}, not {value!r}{_nearest(value, known)}")
+    for word, broken in (
+        ("least", lambda limit: value < limit),
+        ("most", lambda limit: value > limit),
+        ("above", lambda limit: value <= limit),
+        ("below", lambda limit: value >= limit),
+    ):
+        if word in limits and broken(limits[word]):
+            phrase = {"least": "at least", "most": "at most", "above": "above", "below": "below"}[word]
+            raise UsageError(f"{flag} must be {phrase} {limits[word]}, not {value}")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _shown(value: Any) -> str:
+    return "unset" if value is None else " ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
