@@ -1,0 +1,25 @@
+"""Text in, token ids out: tokenizers, corpora on the disk, and the windows that training reads.
+
+Reading order: `files`, `tokenizers`, `bpe`, `bpe_training`, `vocabulary`, `corpus`, `batches`.
+Nothing here knows about tensors; read `tinyformer.tensor` before or after, as you like.
+"""
+
+from tinyformer.text.batches import Windows, scoring_rows
+from tinyformer.text.bpe import BPETokenizer
+from tinyformer.text.corpus import TokenFile, encode_corpus, split_corpus
+from tinyformer.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
+from tinyformer.text.vocabulary import load_tokenizer, make_tokenizer
+
+__all__ = [
+    "BPETokenizer",
+    "ByteTokenizer",
+    "CharTokenizer",
+    "TokenFile",
+    "Tokenizer",
+    "Windows",
+    "encode_corpus",
+    "load_tokenizer",
+    "make_tokenizer",
+    "scoring_rows",
+    "split_corpus",
+]

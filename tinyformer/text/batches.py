@@ -1,0 +1,141 @@
+"""Which windows of the text a step trains on, and how a text is scored from end to end.
+
+The order of training is a pure function of (seed, step). Nothing is shuffled in memory and nothing has to be
+saved: a resumed run asks for the next step and gets what the uninterrupted run would have got, on a text of
+any size.
+
+Read before: `corpus.py`. Read next: `tinyformer.objectives`, which turns windows into inputs and targets.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tinyformer.errors import UsageError
+from tinyformer.text.corpus import TokenFile
+
+ROUNDS = 8
+_PHASE = ROUNDS  # one more key, after those of the rounds
+
+
+class Windows:
+    """Windows of `context` + 1 tokens, in a random order that costs no memory.
+
+    An epoch lays windows end to end (each begins at the last token of the one before, so that every token but
+    the first is a target once), shifted by a random phase so that their borders fall elsewhere each time, and
+    visits each exactly once in a pseudo-random order.
+
+    Args:
+        length: number of tokens in the text.
+        context: number of input tokens in a window.
+        seed: any integer.
+
+    Attributes:
+        per_epoch: windows in an epoch.
+
+    Raises:
+        UsageError: the text is shorter than one window.
+    """
+
+    def __init__(self, length: int, context: int, seed: int):
+        if context < 1:
+            raise UsageError(f"the context is {context}; it must be at least 1")
+        if length < context + 1:
+            raise UsageError(
+                f"the text has {length} tokens, but a context of {context} needs {context + 1}; "
+                "give more text or a smaller --context"
+            )
+        self.context = context
+        self.per_epoch = max(1, (length - context) // context)
+        self._phases = min(context, length - self.per_epoch * context)
+        self._seed = seed & (1 << 64) - 1
+
+    def starts(self, step: int, batch_size: int, micro: int = 0, micros: int = 1) -> np.ndarray:
+        """Where the windows of a micro-batch begin: int64, `b`.
+
+        A step of `micros` micro-batches visits the same windows, in the same order, as one batch of
+        `micros * batch_size`.
+
+        Args:
+            step: number of the step, from 0.
+            batch_size: windows in this micro-batch.
+            micro: which of the step's micro-batches, from 0.
+            micros: micro-batches in each step.
+        """
+        row = (step * micros + micro) * batch_size + np.arange(batch_size, dtype=np.int64)
+        epoch, place = np.divmod(row, self.per_epoch)
+        window = self._permute(place.astype(np.uint64), epoch.astype(np.uint64))
+        phase = self._key(epoch.astype(np.uint64), _PHASE) % np.uint64(self._phases)
+        return window.astype(np.int64) * self.context + phase.astype(np.int64)
+
+    def _key(self, epoch: np.ndarray, purpose: int) -> np.ndarray:
+        return _mix(_mix(epoch ^ np.uint64(self._seed)) + np.uint64(purpose))
+
+    def _permute(self, place: np.ndarray, epoch: np.ndarray) -> np.ndarray:
+        """A permutation of the windows, drawn by the epoch: a Feistel network on an even number of bits.
+
+        The network permutes all numbers of that many bits, up to four times as many as there are windows. A
+        result that is no window is put through again until it is one ("cycle walking", Black and Rogaway
+        2002), which is again a permutation.
+        """
+        half = np.uint64(max(1, ((self.per_epoch - 1).bit_length() + 1) // 2))
+        mask = (np.uint64(1) << half) - np.uint64(1)
+        keys = [self._key(epoch, i) for i in range(ROUNDS)]
+        out = place.copy()
+        todo = np.arange(len(out))
+        while todo.size:
+            left, right = out[todo] >> half, out[todo] & mask
+            for key in keys:
+                left, right = right, left ^ (_mix(right ^ key[todo]) & mask)
+            out[todo] = left << half | right
+            todo = todo[out[todo] >= self.per_epoch]
+        return out
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """64 well-mixed bits for each number (the finaliser of splitmix64, Steele 2014)."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return x ^ x >> np.uint64(31)
+
+
+def scoring_rows(
+    tokens: TokenFile, context: int, batch_size: int, *, stride: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Batches that score every token of a text but the first exactly once, in order.
+
+    Each row is a full window that moves on by `stride`; only the targets that no earlier row has scored have
+    weight 1. A smaller stride gives each token more context and costs more rows. The last row ends with the
+    text. Only a text shorter than `context` + 1 tokens gives a shorter row.
+
+    Args:
+        tokens: the text, at least two tokens.
+        context: tokens the model sees.
+        batch_size: most rows at a time.
+        stride: new targets in a row, 1 to `context` (the default).
+
+    Yields:
+        inputs and targets, int32 `b t`, and weights, float32 `b t`.
+
+    Raises:
+        UsageError: the text has fewer than two tokens, or the stride is not in its range.
+    """
+    stride = context if stride is None else stride
+    if not 1 <= stride <= context:
+        raise UsageError(f"the stride is {stride}; it must be from 1 to the context, {context}")
+    targets = len(tokens) - 1
+    if targets < 1:
+        raise UsageError(
+            "the text has fewer than two tokens, so there is nothing to predict; give a longer one"
+        )
+    width = min(context, targets)
+    rows = 1 + -(-(targets - width) // stride)
+    for first in range(0, rows, batch_size):
+        row = np.arange(first, min(rows, first + batch_size))
+        starts = np.minimum(row * stride, targets - width)
+        ids = tokens.windows(starts, width + 1)
+        # Before this row, targets up to its predecessor's end are scored; the very first row has none.
+        scored = np.where(row == 0, 0, (row - 1) * stride + width)
+        position = starts[:, None] + np.arange(width)
+        yield ids[:, :-1], ids[:, 1:], (position >= scored[:, None]).astype(np.float32)

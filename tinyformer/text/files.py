@@ -1,0 +1,121 @@
+"""Text files read in pieces, and files that appear whole or not at all.
+
+Everything under `text/` reads its input through `read_chunks`, so memory stays bounded whatever the size of
+the text, and writes through `replacing`, so a crash or a full disk never leaves half a file under the final
+name.
+
+Read before: nothing. Read next: `tokenizers.py`.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tinyformer.errors import TinyformerError, UsageError
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bytes `start` to `stop` of a text file."""
+
+    path: Path
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def spans(paths: Sequence[Path | str]) -> list[Span]:
+    """The whole of each file, after checking that it can be read as text.
+
+    Raises:
+        UsageError: no file given, or one that is missing, a directory, not a regular file, or empty.
+        TinyformerError: a file that may not be read.
+    """
+    if not paths:
+        raise UsageError("no text file given; name at least one")
+    return [_whole(Path(path)) for path in paths]
+
+
+def _whole(path: Path) -> Span:
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+    except FileNotFoundError:
+        raise UsageError(f"no such file: {path}; check the name and the folder") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a directory; name the text files inside it instead") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        raise TinyformerError(f"cannot read {path}: {reason(error)}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{path} is not a regular file; save the text to a file first")
+    if status.st_size == 0:
+        raise UsageError(f"{path} is empty; give a file with text in it")
+    return Span(path, 0, status.st_size)
+
+
+def read_chunks(span: Span, size: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """The bytes of a span in order, at most `size` at a time.
+
+    Raises:
+        TinyformerError: the file cannot be read, or has become shorter since its size was taken.
+    """
+    position = span.start
+    try:
+        with span.path.open("rb", buffering=0) as file:
+            file.seek(position)
+            while position < span.stop:
+                chunk = file.read(min(size, span.stop - position))
+                if not chunk:
+                    raise TinyformerError(
+                        f"{span.path} became shorter while it was read; leave it alone and rerun"
+                    )
+                position += len(chunk)
+                yield chunk
+    except OSError as error:
+        raise TinyformerError(f"cannot read {span.path}: {reason(error)}") from error
+
+
+@contextmanager
+def replacing(target: Path | str) -> Iterator[IO[bytes]]:
+    """A binary file that takes the place of `target` once it is complete and on the disk.
+
+    It is written under a temporary name in the same folder, synced, and renamed; then the folder is synced,
+    because a rename too can be lost in a power cut. If anything goes wrong the temporary file is removed and
+    `target` is as before.
+
+    Raises:
+        TinyformerError: the folder is missing or unwritable, or the disk is full.
+    """
+    target = Path(target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise TinyformerError(
+            f"cannot write {target}: {reason(error)}; free some space or choose another place"
+        ) from error
+    finally:
+        with suppress(OSError):  # after a success the temporary name is gone already
+            temporary.unlink()
+
+
+def reason(error: OSError | ValueError) -> str:
+    """The system's words for an error without its number and file name: "no space left on device"."""
+    return (getattr(error, "strerror", None) or str(error)).lower()

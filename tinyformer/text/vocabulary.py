@@ -1,0 +1,206 @@
+"""Where tokenizers come from: made for a text, or loaded from a file that may be damaged or hostile.
+
+The file is JSON: `format`, `version`, `kind`, `special_tokens` (names, ids after the ordinary ones) and, for
+"chars", `characters` (one sorted string), for "bpe", `merges` ("left right" ids, one line each; merge k makes
+id 256 + k). Nothing in it is trusted: each value is checked before it is used, and sizes are bounded before
+memory is spent on them.
+
+Read before: `bpe_training.py`. Read next: `corpus.py`.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from itertools import pairwise
+from pathlib import Path
+
+from tinyformer.errors import TinyformerError, UsageError
+from tinyformer.text.bpe import LONGEST, BPETokenizer
+from tinyformer.text.bpe_training import count_pieces, train_bpe
+from tinyformer.text.files import Span, read_chunks, reason, spans
+from tinyformer.text.tokenizers import FORMAT, VERSION, ByteTokenizer, CharTokenizer, Tokenizer, decoded
+
+KINDS = ("bytes", "chars", "bpe")
+MOST_IDS = 1 << 18  # published vocabularies stay below 2^18
+MOST_FILE_BYTES = 16 << 20
+MOST_TOKEN_BYTES = 4 * LONGEST  # of one token; a piece is no longer than this
+MOST_TABLE_BYTES = 16 << 20  # of all tokens together
+
+Progress = Callable[[int, int, str], None]
+
+
+def make_tokenizer(
+    kind_or_path: str | Path,
+    paths: Sequence[Path | str],
+    *,
+    vocabulary_size: int | None = None,
+    progress: Progress | None = None,
+) -> Tokenizer:
+    """A tokenizer for the given text files.
+
+    Args:
+        kind_or_path: "bytes", "chars", "bpe", or a `tokenizer.json` (or a run directory that has one).
+        paths: the text. Only "chars" and "bpe" read it.
+        vocabulary_size: for "bpe", at least 256; a text with little in it may fill less. By default one id
+            for each 256 bytes of text, as a power of two from 512 to 8192.
+        progress: called with bytes done, bytes in all, and what is being done.
+
+    Raises:
+        UsageError: an unknown kind, a size where none is possible, a text file that is missing or empty.
+        TinyformerError: `chars` and a text that is not UTF-8; a damaged `tokenizer.json`.
+    """
+    name = str(kind_or_path)
+    progress = progress or (lambda done, total, what: None)
+    if name in KINDS:
+        if name != "bpe" and vocabulary_size is not None:
+            raise UsageError(f"a vocabulary size belongs to --tokenizer bpe; {name} has a fixed vocabulary")
+        if name == "bytes":
+            return ByteTokenizer()
+        texts = spans(paths)
+        return _chars(texts, progress) if name == "chars" else _bpe(texts, vocabulary_size, progress)
+    path = Path(name)
+    if path.is_dir() and (path / "tokenizer.json").is_file():
+        path = path / "tokenizer.json"
+    if not path.is_file():
+        near = get_close_matches(name, KINDS, 1, 0.5)
+        hint = f"did you mean {near[0]}?" if near else "and there is no such file"
+        raise UsageError(f"unknown tokenizer {name!r}; {hint} (choose bytes, chars, bpe or a tokenizer.json)")
+    if vocabulary_size is not None:
+        raise UsageError(f"a vocabulary size cannot be combined with {path}, which has its own; leave it out")
+    return load_tokenizer(path)
+
+
+def _chars(texts: list[Span], progress: Progress) -> CharTokenizer:
+    total = sum(map(len, texts))
+    seen: set[str] = set()
+    done = 0
+    for span in texts:
+        for text in decoded(read_chunks(span), str(span.path)):
+            seen.update(text)
+            done = min(total, done + len(text.encode()))
+            progress(done, total, "collecting the characters")
+    return CharTokenizer("".join(sorted(seen)))
+
+
+def _bpe(texts: list[Span], vocabulary_size: int | None, progress: Progress) -> BPETokenizer:
+    total = sum(map(len, texts))
+    size = default_vocabulary_size(total) if vocabulary_size is None else vocabulary_size
+    if not 256 <= size <= MOST_IDS:
+        raise UsageError(
+            f"a bpe vocabulary has 256 (the bytes) to {MOST_IDS} ids, not {size}; choose one between"
+        )
+    counts: Counter[str] = Counter()
+    done = 0
+
+    def watched(span):
+        nonlocal done
+        for chunk in read_chunks(span):
+            yield chunk
+            done += len(chunk)
+            progress(done, total, "counting words")
+
+    for span in texts:
+        count_pieces(counts, watched(span))
+    merges = train_bpe(
+        counts, size, progress=lambda n, of: progress(n * total // of, total, "learning merges")
+    )
+    return BPETokenizer(merges)
+
+
+def default_vocabulary_size(text_bytes: int) -> int:
+    """One id for each 256 bytes of text, rounded down to a power of two and kept within 512 to 8192."""
+    return min(8192, max(512, 1 << (max(text_bytes, 1) // 256).bit_length() >> 1))
+
+
+def load_tokenizer(path: Path | str) -> Tokenizer:
+    """Read a `tokenizer.json`.
+
+    Raises:
+        UsageError: there is no such file.
+        TinyformerError: the file is damaged, hostile, or from a newer version; names the file.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise UsageError(f"no tokenizer at {path}; check the path") from None
+    except (OSError, ValueError) as error:
+        raise TinyformerError(f"cannot read {path}: {reason(error)}") from error
+    try:
+        if len(content) > MOST_FILE_BYTES:
+            raise ValueError(f"it is larger than {MOST_FILE_BYTES >> 20} MiB")
+        return _from_json(json.loads(content))
+    except RecursionError:
+        problem = "it is nested too deeply"
+    except ValueError as error:  # also what json and the UTF-8 decoder raise
+        problem = str(error)
+    raise TinyformerError(
+        f"{path} is not a usable tokenizer: {problem}; restore it or train the tokenizer again"
+    )
+
+
+def _from_json(data: object) -> Tokenizer:
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ValueError(f'it lacks "format": "{FORMAT}"')
+    if type(data.get("version")) is not int or data["version"] != VERSION:
+        raise ValueError(f"its version is not {VERSION}, the only one that this tinyformer reads")
+    kind = data.get("kind")
+    definition = {"bytes": set(), "chars": {"characters"}, "bpe": {"merges"}}
+    if not isinstance(kind, str) or kind not in definition:
+        raise ValueError("its kind is none of bytes, chars, bpe")
+    expected = {"format", "version", "kind", "special_tokens"} | definition[kind]
+    if set(data) != expected:
+        raise ValueError(f"it must have exactly the entries {', '.join(sorted(expected))}")
+    special = _special_tokens(data["special_tokens"])
+    if kind == "bytes":
+        return ByteTokenizer(special)
+    if kind == "chars":
+        return CharTokenizer(_characters(data["characters"]), special)
+    return BPETokenizer(_merges(data["merges"]), special)
+
+
+def _special_tokens(names: object) -> list[str]:
+    if not isinstance(names, list) or len(names) > 4096:
+        raise ValueError("special_tokens is not a list of at most 4096 names")
+    if not all(isinstance(name, str) and 0 < len(name) <= 64 and _is_text(name) for name in names):
+        raise ValueError("a special token is not a name of 1 to 64 characters")
+    if len(set(names)) != len(names):
+        raise ValueError("a special token is there twice")
+    return names
+
+
+def _characters(characters: object) -> str:
+    if not isinstance(characters, str) or not characters or not _is_text(characters):
+        raise ValueError("characters is not a text")
+    if len(characters) > MOST_IDS or any(a >= b for a, b in pairwise(characters)):
+        raise ValueError("characters is not sorted without repeats")
+    return characters
+
+
+def _is_text(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _merges(rows: object) -> list[tuple[int, int]]:
+    if not isinstance(rows, list) or len(rows) > MOST_IDS - 256:
+        raise ValueError(f"merges is not a list of at most {MOST_IDS - 256}")
+    merges: list[tuple[int, int]] = []
+    lengths = [1] * 256
+    for row in rows:
+        if not isinstance(row, str) or not re.fullmatch(r"[0-9]{1,6} [0-9]{1,6}", row):
+            raise ValueError(f"merge {len(merges)} is not of the form 'left right'")
+        left, right = map(int, row.split())
+        if max(left, right) >= len(lengths):
+            raise ValueError(f"merge {len(merges)} refers to an id that does not exist yet")
+        lengths.append(lengths[left] + lengths[right])
+        if lengths[-1] > MOST_TOKEN_BYTES:
+            raise ValueError(f"merge {len(merges)} makes a token of more than {MOST_TOKEN_BYTES} bytes")
+        merges.append((left, right))
+    if len(set(merges)) != len(merges):
+        raise ValueError("a merge is there twice")
+    if sum(lengths) > MOST_TABLE_BYTES:
+        raise ValueError(f"its tokens take more than {MOST_TABLE_BYTES >> 20} MiB")
+    return merges
