@@ -1,0 +1,37 @@
+"""The command line: `tinyformer COMMAND`. One file per command; flags become a config, a config one call.
+
+Nothing heavy is imported before a command runs. Read `app.py` next, which turns errors into one line.
+"""
+
+import click
+
+from .app import App
+
+COMMANDS = {
+    "train": "Train a model on plain text files.",
+    "generate": "Write text with a trained model.",
+    "evaluate": "Score a trained model on a text file.",
+    "info": "Show a model's parameters, FLOPs and memory.",
+    "doctor": "Show what tinyformer finds on this machine.",
+}
+
+
+def _print_version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"tinyformer {version('tinyformer')}")
+        context.exit()
+
+
+@click.group(cls=App, summaries=COMMANDS, epilog="Start with: tinyformer train examples/data.txt")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version.",
+)
+def main() -> None:
+    """Train, run and study small transformers with NumPy."""

@@ -1,0 +1,115 @@
+"""How every command behaves: loaded when it is called, and ending in one line when something is wrong.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from ..errors import TinyformerError
+
+_DEBUG = "--debug"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A suggestion to append to an error about an unknown name; empty where nothing is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+class Choice(click.Choice):
+    """One of a few names; a mistyped one is answered with the nearest."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        return f"{value!r} is not one of {', '.join(self.choices)}{nearest(str(value), self.choices)}"
+
+
+class Command(click.Command):
+    """A command that takes --debug at any place, as the group does."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(_debug_option(hidden=True))
+
+
+class App(click.Group):
+    """The group of commands.
+
+    Args:
+        summaries: each command's name and line of help; `tinyformer.cli.NAME` holds it as `command`.
+    """
+
+    def __init__(self, *args: Any, summaries: dict[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(_debug_option(hidden=False))
+        self.summaries = summaries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.summaries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.summaries:
+            return None
+        return importlib.import_module(f"tinyformer.cli.{cmd_name}").command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        name = args[0]
+        if name not in self.summaries and not name.startswith("-"):
+            known = ", ".join(self.summaries)
+            ctx.fail(f"unknown command {name!r}{nearest(name, self.summaries) or f'; there are {known}'}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.summaries.items()))
+
+    def main(self, args: Any = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
+        """Run, and exit the process. A command's return value, where it has one, is the exit code."""
+        args = list(sys.argv[1:] if args is None else args) or ["--help"]
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(args, prog_name or "tinyformer", *rest, **extra)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 1
+        except Exception as error:
+            if _DEBUG in args:
+                traceback.print_exc()
+            code, message = _verdict(error)
+            if message:
+                click.echo(f"Error: {message}", err=True)
+        sys.exit(code)
+
+
+def _verdict(error: Exception) -> tuple[int, str]:
+    """The exit code for an error, and the line that tells the user."""
+    if isinstance(error, click.exceptions.Abort):  # what click makes of Ctrl-C
+        return 130, ""
+    if isinstance(error, click.UsageError) and error.ctx:
+        message = error.format_message().removesuffix(".")
+        return error.exit_code, f"{message} (see {error.ctx.command_path} --help)"
+    if isinstance(error, click.ClickException):
+        return error.exit_code, error.format_message()
+    if isinstance(error, TinyformerError):
+        return error.exit_code, str(error)
+    if isinstance(error, MemoryError):
+        return 1, "out of memory; a smaller model, context or batch needs less (--dry-run shows how much)"
+    if isinstance(error, OSError) and error.filename is not None:
+        return 1, f"{error.filename}: {error.strerror}"
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return 1, f"{reason} (this is a bug in tinyformer; {_DEBUG} shows where)"
+
+
+def _debug_option(hidden: bool) -> click.Option:
+    help_ = "Show where an error comes from."
+    return click.Option([_DEBUG], is_flag=True, expose_value=False, hidden=hidden, help=help_)

@@ -1,0 +1,76 @@
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyformer.generation.streaming import TextStream, incomplete_character
+
+
+def cut(data, places):
+    borders = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return [data[a:b] for a, b in itertools.pairwise(borders)]
+
+
+places = st.lists(st.integers(0, 1000), max_size=12)
+
+
+@given(st.text(max_size=30), places)
+def test_pieces_are_whole_characters_and_nothing_is_lost(text, where):
+    stream = TextStream()
+    pieces = [stream.push(part) for part in cut(text.encode("utf-8", "ignore"), where)]
+    for piece in pieces:
+        piece.decode("utf-8")
+    assert b"".join(pieces) + stream.close() == text.encode("utf-8", "ignore")
+    assert stream.close() == b""
+
+
+@given(st.binary(max_size=40), places)
+def test_any_bytes_pass_through(data, where):
+    stream = TextStream()
+    pieces = [stream.push(part) for part in cut(data, where)]
+    assert b"".join(pieces) + stream.close() == data
+
+
+@given(st.binary(max_size=10))
+def test_only_an_unfinished_character_waits(data):
+    """Python's own incremental decoder says how much it could not decode yet."""
+    whole = "aé€😀".encode() + data
+    waiting = incomplete_character(whole)
+    if waiting:
+        tail = whole[len(whole) - waiting :]
+        lead = tail[0]
+        assert lead >= 0xC2
+        assert all(0x80 <= byte < 0xC0 for byte in tail[1:])
+        assert waiting < (2 if lead < 0xE0 else 3 if lead < 0xF0 else 4)
+
+
+@given(
+    st.text("ab", max_size=30),
+    st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=2),
+    places,
+)
+def test_text_ends_before_the_first_stop_text_wherever_it_is_cut(text, stops, where):
+    stream = TextStream([stop.encode() for stop in stops])
+    shown = b""
+    for part in cut(text.encode(), where):
+        shown += stream.push(part)
+        # Nothing was shown that could turn out to belong to a stop text.
+        assert not any(stop.encode() in shown for stop in stops)
+    shown += stream.close()
+    found = [text.find(stop) for stop in stops if stop in text]
+    if len(stops) == 1:
+        assert shown.decode() == (text[: found[0]] if found else text)
+    assert stream.stopped == bool(found)
+
+
+def test_bytes_wait_only_while_they_may_be_a_stop_text():
+    stream = TextStream([b"END"])
+    assert [stream.push(part) for part in (b"the E", b"N", b"V", b"E", b"ND more", b"!")] == [
+        b"the ",
+        b"",
+        b"ENV",
+        b"",
+        b"",
+        b"",
+    ]
+    assert stream.stopped
