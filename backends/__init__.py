@@ -1,0 +1,88 @@
+"""Array backends: which library an array belongs to, and loading one by name only when it is wanted.
+
+There is no current backend. An array knows the library it came from (`of`), and a model is made on the one that its
+creator names (`get`). This package imports nothing of ours, and no array library until it must; but importing it
+sets the machine up for NumPy, for which it would be too late afterwards.
+
+Read next: `contract.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from .contract import Backend, Generator, Kernel
+from .numpy import choose_kernels
+
+__all__ = ["NAMES", "Backend", "Generator", "Kernel", "available", "get", "of"]
+
+NAMES = ("numpy", "cupy")
+
+choose_kernels()  # too late once NumPy is imported
+
+_by_name: dict[str, Backend] = {}
+_by_type: dict[type, Backend] = {}
+
+
+class BackendUnavailable(ImportError):
+    """The named backend is unknown, or cannot run here; the message says why."""
+
+
+def get(name: str = "auto") -> Backend:
+    """The backend of that name, loaded at its first use.
+
+    Args:
+        name: "numpy", "cupy", or "auto" for the fastest that runs here.
+
+    Raises:
+        BackendUnavailable: the name is unknown, or its library or device is missing.
+    """
+    if name == "auto":
+        name = "numpy"
+    if name not in _by_name:
+        if name == "numpy":
+            from .numpy.backend import NumpyBackend
+
+            backend = NumpyBackend()
+            _by_type[backend.ndarray] = backend
+            _by_name[name] = backend
+        elif name in NAMES:
+            raise BackendUnavailable(f"the {name} backend cannot run: {available()[name]}; use --backend numpy")
+        else:
+            raise BackendUnavailable(f"unknown backend {name!r}; known are auto, {', '.join(NAMES)}")
+    return _by_name[name]
+
+
+def of(array: Any) -> Backend:
+    """The backend that an array belongs to.
+
+    Any library with `__array_namespace__` works; those we have no backend for run the composed functions.
+
+    Raises:
+        TypeError: it is not an array of a library that follows the array API.
+    """
+    backend = _by_type.get(type(array))
+    if backend is None:
+        backend = _adopt(array)
+    return backend
+
+
+def _adopt(array: Any) -> Backend:
+    numpy = get("numpy")
+    if isinstance(array, numpy.ndarray | numpy.generic):  # NumPy's reductions return scalars of their own types
+        backend = numpy
+    elif hasattr(array, "__array_namespace__"):
+        backend = Backend(array.__array_namespace__())
+    else:
+        raise TypeError(f"a {type(array).__name__} is not an array; make one with tinyformer.Tensor(...)")
+    _by_type[type(array)] = backend
+    return backend
+
+
+def available() -> dict[str, str]:
+    """The known backends, each with the reason why it cannot run here; an empty reason where it can."""
+    reason = "this version of tinyformer has no GPU backend yet"
+    if importlib.util.find_spec("cupy") is None:
+        reason += ", and CuPy is not installed"
+    return {"numpy": "", "cupy": reason}

@@ -1,0 +1,105 @@
+"""What a backend provides: an array namespace with its gaps filled.
+
+A `Backend` *is* the namespace that primitives receive as `xp`: whatever the Python array API standard (2023.12)
+defines is looked up on the wrapped library, and the few things that transformers need beyond the standard are
+methods here. Every one of those has a body written with the standard alone, so that any conforming library works;
+a backend overrides what it can do faster.
+
+Read next: `numpy/backend.py`, then `tinyformer/tensor.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from .special import erf
+
+Array = Any  # an array of any backend
+
+
+class Kernel(NamedTuple):
+    """A fast version of a composed function.
+
+    Attributes:
+        forward: `forward(xp, *arrays, **metadata) -> (out, saved)`; absent optional arrays come as None.
+        backward: `backward(xp, saved, gradient) -> gradients`, one for each array argument, None where the
+            argument has no gradient (integers, masks, absent ones).
+        supports: `supports(*arrays, **metadata) -> bool`; where it says no, the composed function runs.
+    """
+
+    forward: Callable[..., tuple[Array, Any]]
+    backward: Callable[..., tuple[Array | None, ...]]
+    supports: Callable[..., bool] = lambda *arrays, **metadata: True
+
+
+class Generator(Protocol):
+    """A stream of random numbers that is a pure function of the integers it was made from."""
+
+    def normal(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Standard normal numbers."""
+
+    def keep(self, shape: tuple[int, ...], probability: float) -> Array:
+        """True with the given probability, in steps of 2⁻¹⁶: the mask of a dropout."""
+
+
+class Backend:
+    """An array library seen through the array API, with scatter-add, erf, random streams and kernels.
+
+    Attributes:
+        name: how a user names it, such as "numpy".
+        kernels: fast versions of composed functions, by the function's name.
+        updates: in-place updates of flat arrays that the optimisers use, by name; see `tinyformer/training/optimizer.py`.
+    """
+
+    name = "array-api"
+
+    def __init__(self, namespace: Any) -> None:
+        self._namespace = namespace
+        self.kernels: dict[str, Kernel] = {}
+        self.updates: dict[str, Callable[..., None]] = {}
+
+    def __getattr__(self, attribute: str) -> Any:
+        value = getattr(self._namespace, attribute)
+        setattr(self, attribute, value)  # the next look-up is an ordinary one
+        return value
+
+    def __repr__(self) -> str:
+        return f"<backend {self.name}>"
+
+    def from_host(self, array: Any, dtype: Any = None) -> Array:
+        """A NumPy array, a list or a number as an array of this backend."""
+        return self._namespace.asarray(array, dtype=dtype)
+
+    def to_host(self, array: Array) -> Any:
+        """An array of this backend as a NumPy array."""
+        import numpy
+
+        return numpy.asarray(array)
+
+    def is_floating(self, array: Array) -> bool:
+        """Whether the array holds real numbers, and so can have a gradient."""
+        return self._namespace.isdtype(array.dtype, "real floating")
+
+    def erf(self, x: Array) -> Array:
+        """The error function, element by element."""
+        return erf(self._namespace, x)
+
+    def scatter_add(self, shape: tuple[int, ...], indices: Array, values: Array) -> Array:
+        """Rows added up where their indices say: out[indices[i]] += values[i], the gradient of a look-up.
+
+        Args:
+            shape: of the result, `v ...`.
+            indices: integers in [0, v), `n`.
+            values: `n ...`.
+        """
+        xp = self._namespace
+        selects = xp.arange(shape[0], dtype=indices.dtype)[:, None] == indices[None, :]
+        flat = xp.reshape(values, (values.shape[0], -1))
+        return xp.reshape(xp.astype(selects, values.dtype) @ flat, shape)
+
+    def generator(self, seed: int, *stream: int) -> Generator:
+        """The random stream that belongs to these integers: the same ones give the same numbers, always."""
+        from .numpy.random import HostGenerator
+
+        return HostGenerator(self, seed, *stream)

@@ -1,0 +1,64 @@
+"""Fast kernels, each paired with the composed function that defines it.
+
+`fused("layer_norm", reference=functional.layer_norm)` is called just like its reference. Where the backend of the
+inputs has a kernel of that name that supports the case, it runs as one node of the graph; elsewhere the reference
+does. The layers in `nn/` call these, and so never know what a backend can do. A test walks `registry` and holds every
+kernel of every backend to its reference, values and gradients.
+
+Read before: `functional.py`. Read next: `nn/`; a backend's side is `backends/numpy/kernels.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from . import functional
+from .tensor import Tensor, primitive
+
+registry: dict[str, Callable[..., Tensor]] = {}
+
+
+def fused(name: str, *, reference: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The reference function, computed by a backend's kernel of that name where there is one.
+
+    Args:
+        name: of the kernel in `backend.kernels`.
+        reference: the composed function that defines it; its parameters before the `*` are arrays.
+    """
+    parameters = inspect.signature(reference).parameters.values()
+    arrays = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    required = sum(p.default is p.empty for p in arrays)
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    def run(xp, *inputs, kernel, metadata):
+        out, saved = kernel.forward(xp, *inputs, **metadata)
+        return out, lambda g: kernel.backward(xp, saved, g)
+
+    run.__name__ = name
+    operation = primitive(run)
+
+    @functools.wraps(reference)
+    def dispatch(*inputs: Any, **given: Any) -> Tensor:
+        if len(inputs) < required:  # some by keyword, or missing, which the reference says best
+            return reference(*inputs, **given)
+        inputs += tuple(given.pop(p.name, p.default) for p in arrays[len(inputs) :])
+        metadata = defaults | given
+        kernel = inputs[0].backend.kernels.get(name)
+        raw = (x.array if isinstance(x, Tensor) else x for x in inputs)
+        if kernel is None or not kernel.supports(*raw, **metadata):
+            return reference(*inputs, **metadata)
+        return operation(*inputs, kernel=kernel, metadata=metadata)
+
+    registry[name] = dispatch
+    return dispatch
+
+
+attention = fused("attention", reference=functional.attention)
+cross_entropy = fused("cross_entropy", reference=functional.cross_entropy)
+gelu = fused("gelu", reference=functional.gelu)
+layer_norm = fused("layer_norm", reference=functional.layer_norm)
+linear = fused("linear", reference=functional.linear)
+rms_norm = fused("rms_norm", reference=functional.rms_norm)

@@ -1,0 +1,348 @@
+"""The primitives: each operation with the derivation of its gradient beside it.
+
+For y = f(x) and a loss L, the closure receives ḡ = ∂L/∂y and returns ∂L/∂x = Jᵀ ḡ, with J = ∂y/∂x: a vector-Jacobian
+product. Element by element that is ḡ f'(x). Where an input was broadcast, the engine sums the gradient back. Each
+closure keeps alive only the arrays it names: many derivatives are written with the output, which exists anyway.
+
+Everything else in the library (`functional.py`) is composed of these, and needs no derivatives of its own. At the
+end, the operators of Tensor are attached.
+
+Read before: `tensor.py`. Read next: `functional.py`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+from .tensor import Array, Tensor, primitive
+
+# Arithmetic
+
+
+@primitive
+def add(xp, a, b):
+    """a + b, broadcast."""
+
+    def vjp(g):  # ∂(a+b)/∂a = ∂(a+b)/∂b = 1
+        return g, g
+
+    return a + b, vjp
+
+
+@primitive
+def subtract(xp, a, b):
+    """a - b, broadcast."""
+
+    def vjp(g):
+        return g, -g
+
+    return a - b, vjp
+
+
+@primitive
+def multiply(xp, a, b):
+    """a b, element by element, broadcast."""
+
+    def vjp(g):  # ∂(ab)/∂a = b
+        return g * b, g * a
+
+    return a * b, vjp
+
+
+@primitive
+def divide(xp, a, b):
+    """a / b, element by element, broadcast."""
+    out = a / b
+
+    def vjp(g):  # ∂(a/b)/∂b = -a/b² = -(a/b)/b
+        share = g / b
+        return share, -share * out
+
+    return out, vjp
+
+
+@primitive
+def negative(xp, x):
+    """-x."""
+    return -x, lambda g: (-g,)
+
+
+@primitive
+def scale(xp, x, *, factor: float):
+    """x times a Python number."""
+    return x * factor, lambda g: (g * factor,)
+
+
+@primitive
+def power(xp, x, *, exponent: float):
+    """x to the power of a Python number."""
+
+    def vjp(g):  # d xⁿ = n xⁿ⁻¹ dx; a constant where n = 0, also at x = 0
+        return (g * exponent * x ** (exponent - 1) if exponent else xp.zeros_like(g),)
+
+    return x**exponent, vjp
+
+
+# Functions of one number
+
+
+@primitive
+def exp(xp, x):
+    """eˣ."""
+    out = xp.exp(x)
+    return out, lambda g: (g * out,)  # its own derivative
+
+
+@primitive
+def log(xp, x):
+    """The natural logarithm."""
+    return xp.log(x), lambda g: (g / x,)
+
+
+@primitive
+def sqrt(xp, x):
+    """√x."""
+    out = xp.sqrt(x)
+    return out, lambda g: (0.5 * g / out,)
+
+
+@primitive
+def tanh(xp, x):
+    """The hyperbolic tangent."""
+    out = xp.tanh(x)
+    return out, lambda g: (g * (1.0 - out * out),)  # tanh' = 1 - tanh²
+
+
+@primitive
+def erf(xp, x):
+    """The error function, 2/√π ∫₀ˣ exp(-t²) dt."""
+    return xp.erf(x), lambda g: (g * xp.exp(-x * x) * (2.0 / math.sqrt(math.pi)),)
+
+
+@primitive
+def sin(xp, x):
+    """The sine, of radians."""
+    return xp.sin(x), lambda g: (g * xp.cos(x),)
+
+
+@primitive
+def cos(xp, x):
+    """The cosine, of radians."""
+    return xp.cos(x), lambda g: (-g * xp.sin(x),)
+
+
+@primitive
+def absolute(xp, x):
+    """|x|; the gradient at 0 is taken as 0."""
+    return xp.abs(x), lambda g: (g * xp.sign(x),)
+
+
+# Choices
+
+
+@primitive
+def where(xp, condition, a, b):
+    """a where the condition (truth values, a constant) holds, b elsewhere; broadcast."""
+
+    def vjp(g):  # each output depends on the one input that it was chosen from
+        zero = xp.zeros_like(g)
+        return None, xp.where(condition, g, zero), xp.where(condition, zero, g)
+
+    return xp.where(condition, a, b), vjp
+
+
+@primitive
+def maximum(xp, a, b):
+    """The larger of a and b; where they are equal each gets half of the gradient."""
+    out = xp.maximum(a, b)
+
+    def vjp(g):
+        to_a = 0.5 * (xp.astype(a == out, g.dtype) + xp.astype(b != out, g.dtype))
+        return g * to_a, g * (1.0 - to_a)
+
+    return out, vjp
+
+
+# Reductions
+
+
+def _with_axes(xp, reduced: Array, shape: tuple[int, ...], axis: Any) -> Array:
+    """A reduced array with its lost axes back, of length 1, so that it broadcasts against the original shape."""
+    axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    axes = {a % len(shape) for a in axes} if shape else set()
+    return xp.reshape(reduced, tuple(1 if i in axes else n for i, n in enumerate(shape)))
+
+
+@primitive
+def sum(xp, x, *, axis=None, keepdims: bool = False):
+    """The sum over some axes (None: all)."""
+
+    shape = x.shape
+
+    def vjp(g):  # every element counts once
+        return (xp.broadcast_to(_with_axes(xp, g, shape, axis), shape),)
+
+    return xp.sum(x, axis=axis, keepdims=keepdims), vjp
+
+
+@primitive
+def max(xp, x, *, axis=None, keepdims: bool = False):
+    """The largest element over some axes (None: all); equal largest ones share the gradient."""
+    largest = xp.max(x, axis=axis, keepdims=True)
+
+    def vjp(g):
+        chosen = xp.astype(x == largest, g.dtype)
+        return (_with_axes(xp, g, x.shape, axis) * chosen / xp.sum(chosen, axis=axis, keepdims=True),)
+
+    return largest if keepdims else xp.max(x, axis=axis), vjp
+
+
+# Shapes
+
+
+@primitive
+def reshape(xp, x, *, shape: tuple[int, ...]):
+    """The same elements in another shape; one length may be -1."""
+    before = x.shape
+    return xp.reshape(x, shape), lambda g: (xp.reshape(g, before),)
+
+
+@primitive
+def permute_dims(xp, x, *, axes: tuple[int, ...]):
+    """Axis i of the result is axis axes[i] of x."""
+    inverse = tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
+    return xp.permute_dims(x, axes), lambda g: (xp.permute_dims(g, inverse),)
+
+
+@primitive
+def broadcast_to(xp, x, *, shape: tuple[int, ...]):
+    """x repeated to a shape; the engine sums the gradient over the repetitions."""
+    return xp.broadcast_to(x, shape), lambda g: (g,)
+
+
+@primitive
+def concat(xp, *arrays, axis: int = 0):
+    """Arrays joined along an axis that they have already."""
+
+    axis = axis % arrays[0].ndim
+    stops = tuple(itertools.accumulate(array.shape[axis] for array in arrays))
+    before = (slice(None),) * axis
+
+    def vjp(g):  # each array gets back its own stretch
+        return tuple(g[(*before, slice(*ends), ...)] for ends in itertools.pairwise((0, *stops)))
+
+    return xp.concat(arrays, axis=axis), vjp
+
+
+@primitive
+def getitem(xp, x, *, key):
+    """x[key], for a key of integers, slices, None and `...`; rows by an integer array are `take`."""
+    key = key if isinstance(key, tuple) else (key,)
+    key = key if Ellipsis in key else (*key, ...)
+
+    shape = x.shape
+
+    def vjp(g):  # what was not selected has no influence
+        gradient = xp.zeros(shape, dtype=g.dtype)
+        gradient[key] = g
+        return (gradient,)
+
+    return x[key], vjp
+
+
+# Look-ups
+
+
+@primitive
+def take(xp, x, indices):
+    """Rows of x: out[i] = x[indices[i]], for integer `indices` of any shape; an embedding is nothing else.
+
+    Raises:
+        IndexError: an index is negative or not below the number of rows.
+        TypeError: the indices are not integers.
+    """
+    if not xp.isdtype(indices.dtype, "integral"):
+        raise TypeError(f"indices must be integers, and these are {indices.dtype}")
+    flat = xp.reshape(indices, (-1,))
+    if flat.shape[0] and not (0 <= int(xp.min(flat)) and int(xp.max(flat)) < x.shape[0]):
+        raise IndexError(f"indices run from {int(xp.min(flat))} to {int(xp.max(flat))}, and there are {x.shape[0]} rows")
+
+    def vjp(g):  # a row that was taken several times adds up
+        return xp.scatter_add(x.shape, flat, xp.reshape(g, (flat.shape[0], *x.shape[1:]))), None
+
+    return xp.reshape(xp.take(x, flat, axis=0), (*indices.shape, *x.shape[1:])), vjp
+
+
+@primitive
+def take_along_axis(xp, x, indices):
+    """One element from each line along the last axis: `... n` and integers `... 1` to `... 1`."""
+
+    length = x.shape[-1]
+
+    def vjp(g):
+        chosen = indices == xp.arange(length, dtype=indices.dtype)
+        return xp.where(chosen, g, xp.zeros_like(g)), None
+
+    return xp.take_along_axis(x, indices, axis=-1), vjp
+
+
+# Products
+
+
+@primitive
+def matmul(xp, a, b):
+    """Matrix product over the last two axes, `... n k` times `... k m`; a vector counts as one row, or one column."""
+    left = a[None, :] if a.ndim == 1 else a
+    right = b[:, None] if b.ndim == 1 else b
+    out = left @ right
+
+    def vjp(g):  # dL = Σ ḡᵢⱼ d(Σₖ aᵢₖ bₖⱼ), so ā = ḡ bᵀ and b̄ = aᵀ ḡ
+        g = xp.reshape(g, out.shape)
+        grad_a, grad_b = g @ xp.matrix_transpose(right), xp.matrix_transpose(left) @ g
+        return grad_a, grad_b[..., 0] if b.ndim == 1 else grad_b
+
+    vector = tuple(n for i, n in enumerate(out.shape, -out.ndim) if (i, a.ndim) != (-2, 1) and (i, b.ndim) != (-1, 1))
+    return xp.reshape(out, vector), vjp
+
+
+@primitive
+def astype(xp, x, *, dtype):
+    """x in another real type."""
+    before = x.dtype
+    return xp.astype(x, dtype), lambda g: (xp.astype(g, before),)
+
+
+# The operators and methods of Tensor. A Python number is folded into the operation, and keeps the tensor's dtype.
+
+
+def _multiply(x: Tensor, other: Any) -> Tensor:
+    return scale(x, factor=other) if isinstance(other, int | float) else multiply(x, other)
+
+
+def _divide(x: Tensor, other: Any) -> Tensor:
+    return scale(x, factor=1.0 / other) if isinstance(other, int | float) else divide(x, other)
+
+
+def _reshape(x: Tensor, *shape: Any) -> Tensor:
+    return reshape(x, shape=shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape)
+
+
+Tensor.__add__ = Tensor.__radd__ = add
+Tensor.__sub__ = subtract
+Tensor.__rsub__ = lambda x, other: subtract(other, x)
+Tensor.__mul__ = Tensor.__rmul__ = _multiply
+Tensor.__truediv__ = _divide
+Tensor.__rtruediv__ = lambda x, other: power(x, exponent=-1) * other
+Tensor.__pow__ = lambda x, exponent: power(x, exponent=exponent)
+Tensor.__neg__ = negative
+Tensor.__abs__ = absolute
+Tensor.__matmul__ = matmul
+Tensor.__rmatmul__ = lambda x, other: matmul(other, x)
+Tensor.__getitem__ = lambda x, key: getitem(x, key=key)
+Tensor.reshape = _reshape
+Tensor.T = property(lambda x: permute_dims(x, axes=tuple(reversed(range(x.ndim)))))
+Tensor.sum, Tensor.max = sum, max
+Tensor.exp, Tensor.log, Tensor.sqrt, Tensor.tanh = exp, log, sqrt, tanh
+Tensor.astype = lambda x, dtype: astype(x, dtype=dtype)
