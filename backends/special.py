@@ -11,7 +11,13 @@ from typing import Any
 # Numerator and denominator of W. J. Cody's rational minimax approximations (Math. Comp. 23, 1969), lowest power
 # first: erf(x)/x in x² up to |x| = 0.5, then exp(x²) erfc(|x|) in |x| up to 4, then the asymptotic form in 1/x².
 _NEAR = (
-    (3209.37758913846947, 377.485237685302021, 113.864154151050156, 3.16112374387056560, 0.185777706184603153),
+    (
+        3209.37758913846947,
+        377.485237685302021,
+        113.864154151050156,
+        3.16112374387056560,
+        0.185777706184603153,
+    ),
     (2844.23683343917062, 1282.61652607737228, 244.024637934444173, 23.6012909523441209, 1.0),
 )
 _MIDDLE = (

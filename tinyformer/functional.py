@@ -32,7 +32,7 @@ def sigmoid(x: Tensor) -> Tensor:
 
 def relu(x: Tensor) -> Tensor:
     """max(x, 0), with gradient 0 at 0."""
-    return ops.where(x.array > 0, x, ops.scale(x, factor=0.0).detach())
+    return ops.where(x.array > 0, x, x.backend.zeros_like(x.array))
 
 
 def silu(x: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def dropout(x: Tensor, keep: Array | None, *, rate: float) -> Tensor:
     """
     if keep is None:
         return x
-    return ops.where(keep, x * (1.0 / (1.0 - rate)), ops.scale(x, factor=0.0).detach())
+    return ops.where(keep, x * (1.0 / (1.0 - rate)), x.backend.zeros_like(x.array))
 
 
 def rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:

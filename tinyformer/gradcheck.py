@@ -71,9 +71,7 @@ def check_gradients(
     alone = [[v if i == j else xp.zeros_like(v) for j, v in enumerate(directions)] for i in range(len(inputs))]
     for name, direction in zip(names, [directions] * (len(inputs) > 1) + alone):
         numeric = (value(direction, epsilon) - value(direction, -epsilon)) / (2 * epsilon)
-        exact = math.fsum(
-            float(xp.sum(gradients[leaf] * v)) for leaf, v in zip(leaves, direction) if leaf in gradients
-        )
+        exact = math.fsum(float(xp.sum(gradients[leaf] * v)) for leaf, v in zip(leaves, direction) if leaf in gradients)
         if not abs(numeric - exact) <= tolerance * max(1.0, abs(numeric), abs(exact)):
             raise GradientError(
                 f"wrong gradient of {name}: backward gives a slope of {exact:.9g} along a random direction, "

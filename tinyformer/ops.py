@@ -266,8 +266,10 @@ def take(xp, x, indices):
     if not xp.isdtype(indices.dtype, "integral"):
         raise TypeError(f"indices must be integers, and these are {indices.dtype}")
     flat = xp.reshape(indices, (-1,))
-    if flat.shape[0] and not (0 <= int(xp.min(flat)) and int(xp.max(flat)) < x.shape[0]):
-        raise IndexError(f"indices run from {int(xp.min(flat))} to {int(xp.max(flat))}, and there are {x.shape[0]} rows")
+    if flat.shape[0] and not (int(xp.min(flat)) >= 0 and int(xp.max(flat)) < x.shape[0]):
+        raise IndexError(
+            f"indices run from {int(xp.min(flat))} to {int(xp.max(flat))}, and there are {x.shape[0]} rows"
+        )
 
     def vjp(g):  # a row that was taken several times adds up
         return xp.scatter_add(x.shape, flat, xp.reshape(g, (flat.shape[0], *x.shape[1:]))), None

@@ -163,7 +163,9 @@ def backward(loss: Tensor, gradient: Array | None = None) -> dict[Tensor, Array]
         ValueError: the loss is not a scalar, or a closure returned a gradient of the wrong shape or dtype.
     """
     if not loss.requires_grad:
-        raise RuntimeError("no gradient exists: the loss depends on no tensor with requires_grad=True (or under no_grad)")
+        raise RuntimeError(
+            "no gradient exists: the loss depends on no tensor with requires_grad=True (or under no_grad)"
+        )
     if gradient is None:
         if loss.shape != ():
             raise ValueError(f"backward starts from a scalar, and this tensor has shape {loss.shape}; sum it first")

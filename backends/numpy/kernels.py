@@ -109,7 +109,7 @@ def _cross_entropy_forward(xp, logits, targets, weights, *, total, smoothing):
     size = logits.shape[-1]
     if targets.dtype.kind not in "iu":
         raise TypeError(f"targets must be integers, and these are {targets.dtype}")
-    if targets.size and not (0 <= targets.min() and targets.max() < size):
+    if targets.size and not (targets.min() >= 0 and targets.max() < size):
         raise IndexError(f"targets run from {targets.min()} to {targets.max()}, and there are {size} classes")
     rows, targets = logits.reshape(-1, size), targets.reshape(-1)
     each = np.arange(targets.size)
@@ -182,10 +182,37 @@ def _rms_norm_backward(xp, saved, g):
 
 rms_norm = Kernel(_rms_norm_forward, _rms_norm_backward)
 
+
+def _rotate(x, cos, sin):
+    """Both halves written straight into one array, without joining copies."""
+    half = x.shape[-1] // 2
+    left, right = x[..., :half], x[..., half:]
+    b, h, t, c = x.shape
+    out = np.empty((b, t, h, c), x.dtype).transpose(0, 2, 1, 3)
+    np.multiply(left, cos, out=out[..., :half])
+    out[..., :half] -= right * sin
+    np.multiply(right, cos, out=out[..., half:])
+    out[..., half:] += left * sin
+    return out
+
+
+def _rotary_forward(xp, x, cos, sin):
+    return _rotate(x, cos, sin), (cos, sin)
+
+
+def _rotary_backward(xp, saved, g):
+    """A rotation's transpose turns the other way."""
+    cos, sin = saved
+    return _rotate(g, cos, -sin), None, None
+
+
+rotary = Kernel(_rotary_forward, _rotary_backward)
+
 KERNELS: dict[str, Any] = {
     "cross_entropy": cross_entropy,
     "gelu": gelu,
     "layer_norm": layer_norm,
     "linear": linear,
     "rms_norm": rms_norm,
+    "rotary": rotary,
 }

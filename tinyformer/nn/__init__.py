@@ -1,0 +1,26 @@
+"""Layers, written once for every backend. Read in this order: module, layers, positions, attention, blocks."""
+
+from .attention import Attention, Cache, LayerCache
+from .blocks import Block
+from .layers import ACTIVATIONS, Embedding, FeedForward, LayerNorm, Linear, RMSNorm, dropout, make_norm
+from .module import Initializer, Module
+from .positions import rotary_angles, sinusoidal
+
+__all__ = [
+    "ACTIVATIONS",
+    "Attention",
+    "Block",
+    "Cache",
+    "Embedding",
+    "FeedForward",
+    "Initializer",
+    "LayerCache",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "RMSNorm",
+    "dropout",
+    "make_norm",
+    "rotary_angles",
+    "sinusoidal",
+]

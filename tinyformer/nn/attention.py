@@ -1,0 +1,143 @@
+"""Multi-head attention, and the cache of keys and values that makes generating a token cost one token.
+
+One class serves every transformer: self-attention, cross-attention (`memory`), causal or not, with or without a
+padding mask, rotary positions and a cache.
+
+Read before: `layers.py`, `functional.attention`. Read next: `blocks.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from einops import rearrange
+
+from .. import fused
+from ..backends import Generator
+from ..tensor import Array, Tensor
+from .layers import Linear
+from .module import Initializer, Module
+
+
+class LayerCache:
+    """The keys and values of one layer for the positions that have been read.
+
+    Args:
+        shape: `b h s c`, with `s` the most positions it can hold.
+        xp: the array namespace.
+        dtype: of the model.
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int], xp: Any, dtype: Any) -> None:
+        self.keys, self.values = xp.zeros(shape, dtype=dtype), xp.zeros(shape, dtype=dtype)
+        self.length = 0
+
+    def append(self, keys: Array, values: Array) -> tuple[Array, Array]:
+        """Store the keys and values of the next positions, `b h t c`, and return those of all so far."""
+        start, self.length = self.length, self.length + keys.shape[2]
+        if self.length > self.keys.shape[2]:
+            raise ValueError(f"the cache holds {self.keys.shape[2]} positions, and {self.length} were to be stored")
+        self.keys[:, :, start : self.length, :] = keys
+        self.values[:, :, start : self.length, :] = values
+        return self.keys[:, :, : self.length, :], self.values[:, :, : self.length, :]
+
+
+class Cache:
+    """The caches of all layers: what a model remembers of the tokens that it has read.
+
+    Args:
+        layers: one for each block.
+    """
+
+    def __init__(self, layers: list[LayerCache]) -> None:
+        self.layers = layers
+
+    @property
+    def length(self) -> int:
+        """How many positions have been read."""
+        return self.layers[0].length
+
+    @property
+    def capacity(self) -> int:
+        """How many positions it can hold."""
+        return self.layers[0].keys.shape[2]
+
+    def select(self, rows: Array) -> None:
+        """Let batch row i continue what was row rows[i]; `rows` are integers, `b`, and may repeat."""
+        for layer in self.layers:
+            for name in ("keys", "values"):
+                array = getattr(layer, name)
+                xp = Tensor(array).backend
+                setattr(layer, name, xp.take(array, xp.from_host(rows), axis=0))
+
+
+class Attention(Module):
+    """Multi-head attention (Vaswani 2017, §3.2.2).
+
+    Args:
+        width: of the model, `d`.
+        heads: how many; they share the width evenly unless `head_width` is given.
+        init: makes the parameters.
+        head_width: channels of each head, `c`; default d / heads.
+        bias: whether the four linear maps have one.
+        dropout: of the attention weights, in training.
+        output_std: of the output map's weight at the start.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        init: Initializer,
+        *,
+        head_width: int | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+        output_std: float = 0.02,
+    ) -> None:
+        inner = heads * (head_width or width // heads)
+        self.query = Linear(width, inner, init, bias=bias)
+        self.key = Linear(width, inner, init, bias=bias)
+        self.value = Linear(width, inner, init, bias=bias)
+        self.output = Linear(inner, width, init, bias=bias, std=output_std)
+        self.heads, self.dropout = heads, dropout
+
+    def __call__(
+        self,
+        x: Tensor,
+        *,
+        memory: Tensor | None = None,
+        mask: Array | None = None,
+        causal: bool = False,
+        angles: tuple[Array, Array] | None = None,
+        cache: LayerCache | None = None,
+        rng: Generator | None = None,
+    ) -> Tensor:
+        """Let each position of x look at positions of itself, or of `memory`.
+
+        Args:
+            x: `b t d`.
+            memory: what is looked at in cross-attention, `b s d`; default x.
+            mask: True where a query may look, broadcastable to `b h t s`; with a cache, over all positions read.
+            causal: a position sees only itself and earlier ones.
+            angles: of rotary positions, for the positions of x.
+            cache: earlier positions' keys and values; those of x are added.
+            rng: given in training, for dropout.
+
+        Returns:
+            `b t d`.
+        """
+        source = x if memory is None else memory
+        q, k, v = (
+            rearrange(projection(z), "b t (h c) -> b h t c", h=self.heads)
+            for projection, z in ((self.query, x), (self.key, source), (self.value, source))
+        )
+        if angles is not None:
+            q, k = fused.rotary(q, *angles), fused.rotary(k, *angles)
+        if cache is not None:
+            k, v = (Tensor(array) for array in cache.append(k.array, v.array))
+        keep = None
+        if rng is not None and self.dropout:
+            keep = rng.keep((x.shape[0], self.heads, x.shape[1], k.shape[2]), 1.0 - self.dropout)
+        out = fused.attention(q, k, v, mask, None, keep, causal=causal, dropout_rate=self.dropout)
+        return self.output(rearrange(out, "b h t c -> b t (h c)"))

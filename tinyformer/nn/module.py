@@ -1,0 +1,88 @@
+"""Modules hold parameters as attributes; a parameter's name is the path of attributes to it.
+
+`model.blocks[0].attention.query.weight` is the parameter "blocks.0.attention.query.weight". Nothing is registered:
+`parameters` looks at what is there. An `Initializer` makes the parameters, so a model lives on the backend and in the
+dtype of the one that it was given.
+
+Read before: `tinyformer/fused.py`. Read next: `layers.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .. import backends
+from ..tensor import Array, Tensor
+
+
+class Module:
+    """Something with parameters. Subclasses assign attributes in `__init__` and compute in `__call__`."""
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Every parameter under its name, in the order of assignment; one that is used in two places comes once."""
+        found: dict[int, tuple[str, Tensor]] = {}
+        for name, parameter in _named(self, ""):
+            found.setdefault(id(parameter), (name, parameter))
+        return dict(found.values())
+
+    def assign(self, arrays: Mapping[str, Any]) -> None:
+        """Copy values into the parameters, in place.
+
+        Args:
+            arrays: one for each parameter, by name, on the host or on the model's backend.
+
+        Raises:
+            ValueError: a name is missing or unknown, or a shape differs; nothing has been copied then.
+        """
+        parameters = self.parameters()
+        if missing := parameters.keys() - arrays.keys():
+            raise ValueError(f"there is no array for {', '.join(sorted(missing))}")
+        if unknown := arrays.keys() - parameters.keys():
+            raise ValueError(f"the model has no parameter {', '.join(sorted(unknown))}")
+        for name, parameter in parameters.items():
+            if tuple(arrays[name].shape) != parameter.shape:
+                raise ValueError(f"{name} has shape {parameter.shape}, and the array {tuple(arrays[name].shape)}")
+        for name, parameter in parameters.items():
+            parameter.array[...] = parameter.backend.from_host(arrays[name], dtype=parameter.dtype)
+
+    def __repr__(self) -> str:
+        lines = [f"{name}: {tuple(p.shape)}" for name, p in self.parameters().items()]
+        return "\n".join([f"{type(self).__name__}(", *(f"  {line}" for line in lines), ")"])
+
+
+def _named(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor) and value.requires_grad:
+        yield name, value
+    elif isinstance(value, Module):
+        for attribute, inner in vars(value).items():
+            yield from _named(inner, f"{name}.{attribute}" if name else attribute)
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _named(inner, f"{name}.{i}")
+
+
+class Initializer:
+    """Makes parameters: on one backend, in one dtype, from one random stream.
+
+    Args:
+        backend: the name of it.
+        dtype: "float32" or "float64".
+        seed: the same seed gives the same parameters, on every backend.
+    """
+
+    def __init__(self, backend: str = "numpy", dtype: str = "float32", seed: int = 0) -> None:
+        self.backend = backends.get(backend)
+        self.dtype = getattr(self.backend, dtype)
+        self._random = self.backend.generator(seed, 0)
+
+    def normal(self, *shape: int, std: float) -> Tensor:
+        """Normal numbers with mean 0."""
+        return self._parameter(self._random.normal(shape, self.dtype) * std)
+
+    def constant(self, *shape: int, value: float) -> Tensor:
+        """One value everywhere."""
+        return self._parameter(self.backend.full(shape, value, dtype=self.dtype))
+
+    def _parameter(self, array: Array) -> Tensor:
+        return Tensor(array, requires_grad=True)
