@@ -14,16 +14,15 @@ import numpy as np
 from tinyformer.errors import UsageError
 from tinyformer.text.corpus import TokenFile
 
-ROUNDS = 8
-_PHASE = ROUNDS  # one more key, after those of the rounds
+ROUNDS = 4  # enough for a network of good random functions (Luby and Rackoff 1988)
 
 
 class Windows:
     """Windows of `context` + 1 tokens, in a random order that costs no memory.
 
-    An epoch lays windows end to end (each begins at the last token of the one before, so that every token but
-    the first is a target once), shifted by a random phase so that their borders fall elsewhere each time, and
-    visits each exactly once in a pseudo-random order.
+    An epoch lays windows end to end, each beginning at the last token of the one before, so that no target comes
+    twice. It shifts them all by a random phase, so that their borders fall elsewhere each time and fewer than
+    two contexts of text at the ends are left out, and visits each exactly once in a pseudo-random order.
 
     Args:
         length: number of tokens in the text.
@@ -48,7 +47,7 @@ class Windows:
         self.context = context
         self.per_epoch = max(1, (length - context) // context)
         self._phases = min(context, length - self.per_epoch * context)
-        self._seed = seed & (1 << 64) - 1
+        self._seed = _mix(np.array([seed & (1 << 64) - 1], np.uint64))
 
     def starts(self, step: int, batch_size: int, micro: int = 0, micros: int = 1) -> np.ndarray:
         """Where the windows of a micro-batch begin: int64, `b`.
@@ -64,15 +63,14 @@ class Windows:
         """
         row = (step * micros + micro) * batch_size + np.arange(batch_size, dtype=np.int64)
         epoch, place = np.divmod(row, self.per_epoch)
-        window = self._permute(place.astype(np.uint64), epoch.astype(np.uint64))
-        phase = self._key(epoch.astype(np.uint64), _PHASE) % np.uint64(self._phases)
-        return window.astype(np.int64) * self.context + phase.astype(np.int64)
+        drawn = _mix(epoch.astype(np.uint64) + self._seed)
+        keys = [_mix(drawn + np.uint64(i)) for i in range(ROUNDS + 1)]
+        window = self._permute(place.astype(np.uint64), keys[:ROUNDS])
+        phase = keys[ROUNDS] % np.uint64(self._phases)
+        return (window * np.uint64(self.context) + phase).astype(np.int64)
 
-    def _key(self, epoch: np.ndarray, purpose: int) -> np.ndarray:
-        return _mix(_mix(epoch ^ np.uint64(self._seed)) + np.uint64(purpose))
-
-    def _permute(self, place: np.ndarray, epoch: np.ndarray) -> np.ndarray:
-        """A permutation of the windows, drawn by the epoch: a Feistel network on an even number of bits.
+    def _permute(self, place: np.ndarray, keys: list[np.ndarray]) -> np.ndarray:
+        """A permutation of the windows for each set of keys: a Feistel network on an even number of bits.
 
         The network permutes all numbers of that many bits, up to four times as many as there are windows. A
         result that is no window is put through again until it is one ("cycle walking", Black and Rogaway
@@ -80,7 +78,6 @@ class Windows:
         """
         half = np.uint64(max(1, ((self.per_epoch - 1).bit_length() + 1) // 2))
         mask = (np.uint64(1) << half) - np.uint64(1)
-        keys = [self._key(epoch, i) for i in range(ROUNDS)]
         out = place.copy()
         todo = np.arange(len(out))
         while todo.size:
