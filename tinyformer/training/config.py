@@ -1,7 +1,7 @@
 """Everything that decides how a run goes, as data, and its readable form: `config.toml`.
 
 The defaults stand here and nowhere else; the command line reads them from here. None means "chosen for you",
-and `config.toml` in a run directory shows what was chosen. This module imports neither NumPy nor anything heavy.
+and `config.toml` in a run directory shows what was chosen. Neither NumPy nor anything heavy is imported here.
 
 Read next: `schedule.py`, `optimizer.py`, then `trainer.py`, where the values are used.
 """

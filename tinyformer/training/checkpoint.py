@@ -1,0 +1,220 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped, and nothing that runs code.
+
+    checkpoints/step-000500/model.safetensors      the weights, by name
+                            optimizer.safetensors  AdamW's running means, `first.NAME` and `second.NAME`
+                            state.json             the step, what the run has seen, checksums of the other two
+
+A checkpoint appears whole or not at all (`files.py`), the last two are kept, and each carries checksums. So
+one that is damaged later is noticed when it is read, and the one before takes its place. Batch order and
+dropout are functions of (seed, step), so there is no other state.
+
+Read before: `files.py`, `tensorfile.py`. Read next: `rundir.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import TinyformerError
+from . import files, tensorfile
+from .tensorfile import DamagedFile
+
+FORMAT = 1
+KEPT = 2
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_MOST_STATE = 1 << 18  # bytes
+_NAME = re.compile(r"step-(\d{6,18})")
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What was read from one checkpoint.
+
+    Attributes:
+        path: its directory.
+        step: updates of the weights so far.
+        state: the content of state.json.
+        model: the weights, by name.
+        optimizer: the running means, `first.NAME` and `second.NAME`; empty where they were not asked for.
+    """
+
+    path: Path
+    step: int
+    state: dict[str, Any]
+    model: dict[str, np.ndarray]
+    optimizer: dict[str, np.ndarray]
+
+
+def save(
+    directory: Path, step: int, model: Mapping[str, Any], optimizer: Mapping[str, Any], state: Mapping[str, Any]
+) -> Path:
+    """Write a checkpoint durably, then remove all but the last two.
+
+    Args:
+        directory: of the run's checkpoints, which exists.
+        step: updates of the weights so far.
+        model: the weights by name, NumPy arrays.
+        optimizer: the running means, NumPy arrays.
+        state: what else to keep, as JSON can hold it.
+
+    Returns:
+        The checkpoint's directory.
+
+    Raises:
+        WriteError: it could not be written. Those before it are untouched.
+    """
+    contents = {MODEL: tensorfile.encode(model), OPTIMIZER: tensorfile.encode(optimizer)}
+    checksums = {name: _checksum(buffers) for name, buffers in contents.items()}
+    sealed = {"format": FORMAT, "step": step, **state, "sha256": checksums}
+    sealed["seal"] = _seal(sealed)
+    path = directory / f"step-{step:06d}"
+    files.write_directory(path, {**contents, STATE: [json.dumps(sealed, indent=2).encode()]})
+    # One of a later step can only have proved to be damaged, so that this run went on from an earlier one.
+    kept = [other for other in _steps(directory) if other <= step][:KEPT]
+    for other, old in _steps(directory).items():
+        if other not in kept:
+            files.remove_directory(old)
+    return path
+
+
+def load(path: Path, *, optimizer: bool = True) -> Checkpoint:
+    """Read one checkpoint.
+
+    Args:
+        path: its directory.
+        optimizer: whether to read the running means too.
+
+    Raises:
+        DamagedFile: a file is missing, damaged, or not the one that was saved; the message names it.
+    """
+    state = _read_state(path / STATE)
+    tensors = {}
+    for name in (MODEL, OPTIMIZER) if optimizer else (MODEL,):
+        try:
+            with files.open_regular(path / name) as file:
+                found = _checksum(iter(lambda file=file: file.read(1 << 20), b""))
+        except OSError as error:
+            raise DamagedFile(f"cannot read {path / name}: {files.reason(error)}") from error
+        if found != state["sha256"][name]:
+            raise DamagedFile(f"{path / name} is damaged: it has changed since it was saved")
+        tensors[name] = tensorfile.read(path / name)
+    return Checkpoint(path, state["step"], state, tensors[MODEL], tensors.get(OPTIMIZER, {}))
+
+
+def newest(
+    directory: Path, *, optimizer: bool = True, on_damage: Callable[[str], None] = lambda message: None
+) -> Checkpoint:
+    """Read the newest checkpoint that is in order.
+
+    Args:
+        directory: of the run's checkpoints.
+        optimizer: whether to read the running means too.
+        on_damage: told, in a sentence, about each newer one that had to be passed over.
+
+    Raises:
+        TinyformerError: there is none, or all are damaged.
+    """
+    steps = _steps(directory)
+    if not steps:
+        raise TinyformerError(f"no checkpoint in {directory}; start the training again")
+    damages = []
+    for path in steps.values():
+        try:
+            found = load(path, optimizer=optimizer)
+        except DamagedFile as error:
+            damages.append(str(error))
+            continue
+        for damage in damages:
+            on_damage(f"{damage}; going on from {found.path.name}")
+        return found
+    more = f" (and {len(damages) - 1} more are damaged)" if len(damages) > 1 else ""
+    raise TinyformerError(f"no checkpoint is in order: {damages[0]}{more}; start the training again")
+
+
+def load_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The weights of a run's newest good checkpoint, or of one checkpoint's directory, with its state.
+
+    Raises:
+        TinyformerError: there is none, or it is damaged.
+    """
+    path = Path(path)
+    is_one = _NAME.fullmatch(path.name) and not (path / "checkpoints").exists()
+    found = load(path, optimizer=False) if is_one else newest(path / "checkpoints", optimizer=False)
+    return found.model, found.state
+
+
+def check_names(expected: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:
+    """Hold the arrays of a file to those that a model has.
+
+    Args:
+        expected: arrays or tensors by name; shapes and dtypes count.
+        found: what the file holds.
+        path: named in the message.
+
+    Raises:
+        DamagedFile: a name is missing or unknown, or a shape or dtype differs.
+    """
+    for name, tensor in expected.items():
+        if name not in found:
+            close = difflib.get_close_matches(name, found.keys() - expected.keys(), n=1)
+            hint = f" (it has {close[0]!r})" if close else ""
+            raise DamagedFile(f"{path} is not for this model: it lacks {name!r}{hint}")
+        wanted, given = _kind(tensor), _kind(found[name])
+        if wanted != given:
+            what = f"{name!r} is {given} there, and should be {wanted}"
+            raise DamagedFile(f"{path} is not for this model: {what}")
+    for name in found:
+        if name not in expected:
+            raise DamagedFile(f"{path} is not for this model, which has no {name!r}")
+
+
+def _kind(array: Any) -> str:
+    return f"{array.dtype} {tuple(array.shape)}"
+
+
+def _steps(directory: Path) -> dict[int, Path]:
+    """The checkpoints of a directory, the newest first."""
+    try:
+        found = [(match, path) for path in directory.iterdir() if (match := _NAME.fullmatch(path.name))]
+    except OSError:
+        return {}
+    return dict(sorted(((int(match[1]), path) for match, path in found), reverse=True))
+
+
+def _checksum(buffers: Iterator[Any] | list[Any]) -> str:
+    digest = hashlib.sha256()
+    for buffer in buffers:
+        digest.update(buffer)
+    return digest.hexdigest()
+
+
+def _seal(state: dict[str, Any]) -> str:
+    """A checksum of the state itself."""
+    return _checksum([json.dumps(state, allow_nan=False).encode()])
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        state = json.loads(files.read_file(path, _MOST_STATE))
+        if not isinstance(state, dict) or not isinstance(state.get("sha256"), dict):
+            raise ValueError("it is not the state of a checkpoint")
+        if state.get("format") != FORMAT:
+            raise ValueError("it was written by another version of tinyformer")
+        if state.pop("seal", None) != _seal(state):
+            raise ValueError("it has changed since it was saved")
+        if type(state.get("step")) is not int or not {MODEL, OPTIMIZER} <= state["sha256"].keys():
+            raise ValueError("it is incomplete")
+    except OSError as error:
+        raise DamagedFile(f"cannot read {path}: {files.reason(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(f"{path} is damaged: {error}") from error
+    return state

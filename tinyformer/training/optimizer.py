@@ -1,0 +1,183 @@
+"""The weights of a model as one flat array, and AdamW, which updates all of them in one pass.
+
+Every parameter becomes a view into one array, its gradient into another, and AdamW's two running means are
+two more. So clipping is a single dot product, the update a single kernel, a checkpoint a few writes, and a
+sum over workers or machines one buffer.
+
+Read before: `schedule.py`. Read next: `step.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ..tensor import Tensor
+
+Array = Any
+
+
+class FlatParameters:
+    """Parameters, and gradients beside them, in flat storage.
+
+    The matrices come first: weight decay, which is for them only, is then a matter of the first `decay_end`
+    numbers. Each tensor's array is replaced by a view, so the model computes with the flat storage from now
+    on.
+
+    Args:
+        parameters: the model's, by name, all of one dtype.
+
+    Attributes:
+        names: of the parameters, in the order of storage.
+        values: all parameters, 1-d.
+        gradients: the gradient of each of them, at the same place.
+        decay_end: numbers that belong to parameters with two axes or more.
+        backend: the array namespace.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        matrices = [name for name, tensor in parameters.items() if tensor.ndim >= 2]
+        others = [name for name, tensor in parameters.items() if tensor.ndim < 2]
+        self.names = [*matrices, *others]
+        self._tensors = [parameters[name] for name in self.names]
+        self._shapes = [tensor.shape for tensor in self._tensors]
+        ends = [0]
+        for shape in self._shapes:
+            ends.append(ends[-1] + math.prod(shape))
+        self._places = [slice(begin, end) for begin, end in itertools.pairwise(ends)]
+        self.decay_end = ends[len(matrices)]
+        self.backend = xp = self._tensors[0].backend
+        self.values = xp.empty(ends[-1], dtype=self._tensors[0].dtype)
+        self.gradients = xp.zeros_like(self.values)
+        for tensor, view in zip(self._tensors, self.views(self.values).values()):
+            view[...] = tensor.array
+            tensor.array = view
+
+    def views(self, flat: Array) -> dict[str, Array]:
+        """A flat array of this layout as arrays of the parameters' shapes, by name, sharing its memory."""
+        pieces = (flat[place].reshape(shape) for place, shape in zip(self._places, self._shapes))
+        return dict(zip(self.names, pieces))
+
+    def accumulate(self, gradients: Mapping[Tensor, Array], *, first: bool) -> None:
+        """Put one backward pass's gradients into the flat array, or add them to what is there.
+
+        Args:
+            gradients: as `backward` returns them. A parameter that is absent did not affect the loss.
+            first: whether they replace what is there.
+        """
+        for tensor, place in zip(self._tensors, self._places):
+            gradient = gradients.get(tensor)
+            if gradient is None:
+                if first:
+                    self.gradients[place] = 0
+            elif first:
+                self.gradients[place] = gradient.reshape(-1)
+            else:
+                self.gradients[place] += gradient.reshape(-1)
+
+    def gradient_norm(self) -> float:
+        """The Euclidean norm of all gradients together: not finite if any of them is not."""
+        return math.sqrt(float(self.gradients @ self.gradients))
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
+
+    Attributes:
+        first: running mean of the gradients, flat.
+        second: running mean of their squares, flat.
+        beta1: decay of `first`.
+        beta2: decay of `second`.
+        epsilon: added to the root of `second`.
+        weight_decay: what a matrix loses in a step, times the learning rate; vectors lose nothing.
+    """
+
+    first: Array
+    second: Array
+    beta1: float = 0.9
+    beta2: float = 0.99
+    epsilon: float = 1e-8
+    weight_decay: float = 0.1
+
+    @classmethod
+    def of(cls, flat: FlatParameters, **settings: float) -> AdamW:
+        """An optimiser whose running means start at 0."""
+        xp = flat.backend
+        return cls(xp.zeros_like(flat.values), xp.zeros_like(flat.values), **settings)
+
+    def update(self, flat: FlatParameters, *, learning_rate: float, step: int, gradient_scale: float = 1.0) -> None:
+        """Move the parameters one step along their gradients, with the backend's kernel where it has one.
+
+        Args:
+            flat: the parameters and their gradients.
+            learning_rate: of this step.
+            step: counted from 1.
+            gradient_scale: factor on the gradients; below 1 where they are clipped.
+        """
+        update = flat.backend.updates.get("adamw", adamw)
+        update(
+            flat.values,
+            flat.gradients,
+            self.first,
+            self.second,
+            learning_rate=learning_rate,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            epsilon=self.epsilon,
+            weight_decay=self.weight_decay,
+            decay_end=flat.decay_end,
+            step=step,
+            gradient_scale=gradient_scale,
+        )
+
+
+def clip_scale(norm: float, clip: float) -> float:
+    """The factor that brings a gradient's norm down to `clip`; 1 where it is smaller, or `clip` is 0."""
+    return clip / norm if 0 < clip < norm else 1.0
+
+
+def adamw(
+    parameters: Array,
+    gradients: Array,
+    first: Array,
+    second: Array,
+    *,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    decay_end: int,
+    step: int,
+    gradient_scale: float = 1.0,
+) -> None:
+    """The update as the paper writes it, in place: the definition that a backend's kernel is tested against.
+
+    The running means start at 0 and so are too small at first; dividing by 1 - beta**step corrects that
+    (Kingma & Ba 2015, §3).
+
+    Args:
+        parameters: flat; updated.
+        gradients: flat; left alone.
+        first: running mean of the gradients; updated.
+        second: running mean of their squares; updated.
+        learning_rate: of this step.
+        beta1: decay of `first`.
+        beta2: decay of `second`.
+        epsilon: keeps the quotient finite.
+        weight_decay: share of a parameter that is taken away, times the learning rate.
+        decay_end: how many parameters, from the front, decay.
+        step: counted from 1.
+        gradient_scale: factor on the gradients.
+    """
+    gradients = gradients * gradient_scale
+    first[...] = beta1 * first + (1 - beta1) * gradients
+    second[...] = beta2 * second + (1 - beta2) * gradients * gradients
+    mean = first / (1 - beta1**step)
+    root = (second / (1 - beta2**step)) ** 0.5
+    parameters[:decay_end] *= 1 - learning_rate * weight_decay
+    parameters -= learning_rate * mean / (root + epsilon)

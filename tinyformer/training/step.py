@@ -1,0 +1,177 @@
+"""One training step: the gradient of a batch, in pieces that fit, shared out over worker threads.
+
+The loss of every piece is divided by the target tokens of the whole batch. So the pieces' losses and
+gradients add up to those of the batch, however it is cut and however many targets each row has.
+
+NumPy and BLAS let go of the interpreter, so threads that each run forward and backward on some rows, with
+BLAS at one thread, keep all cores busy with everything, not only with matrix products. They share the
+parameters and nothing
+else: `backward` stores nothing in them. Gradients are added up in a fixed order, and so are the same in
+    every run.
+
+Read before: `optimizer.py`. Read next: `trainer.py`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from ..objectives import Batch
+from ..tensor import backward, no_grad
+from .optimizer import AdamW, FlatParameters, clip_scale
+
+_In, _Out = TypeVar("_In"), TypeVar("_Out")
+
+# The second number of every random stream; models draw their parameters from stream 0.
+DROPOUT, CORRUPTION, VALIDATION = 1, 2, 3
+
+
+class Workers:
+    """Threads that run a function on several things at once. A context manager: leaving it ends them.
+
+    Args:
+        count: of threads. With one, everything runs where it is called.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool = ThreadPoolExecutor(count) if count > 1 else None
+
+    def map(self, function: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:
+        """The results for all items, in their order. `no_grad` holds in the threads where it holds here."""
+        if self._pool is None or len(items) == 1:
+            return [function(item) for item in items]
+        jobs = [self._pool.submit(contextvars.copy_context().run, function, item) for item in items]
+        return [job.result() for job in jobs]
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """A batch as consecutive parts of almost equal size, none of them empty."""
+    rows = len(batch.inputs)
+    ends = [rows * i // parts for i in range(parts + 1)]
+    return [batch.rows(begin, end) for begin, end in zip(ends, ends[1:]) if end > begin]
+
+
+def host_random(seed: int, *stream: int) -> np.random.Generator:
+    """Random numbers on the host that are a function of these integers: for what an objective draws."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, *stream))))
+
+
+def accumulate_gradient(
+    model: Any,
+    objective: Any,
+    flat: FlatParameters,
+    batch: Batch,
+    *,
+    micros: int,
+    seed: int,
+    step: int,
+    workers: Workers,
+) -> float:
+    """Put the gradient of a batch's mean loss into `flat.gradients`.
+
+    Args:
+        model: whose parameters `flat` holds.
+        objective: gives the loss of a part of the batch.
+        flat: takes the gradient.
+        batch: of one step.
+        micros: forward passes, one after the other, to cut the batch into.
+        seed: of the run.
+        step: with the seed, fixes the dropout.
+        workers: share the rows of each forward pass.
+
+    Returns:
+        The mean loss per target token; not finite where something went wrong.
+    """
+    total = batch.tokens
+    losses = []
+    for micro, part in enumerate(split(batch, micros)):
+
+        def run(job: tuple[int, Batch], micro: int = micro) -> tuple[float, dict]:
+            shard, rows = job
+            rng = flat.backend.generator(seed, DROPOUT, step, micro, shard)
+            loss = objective.loss(model, rows, total=total, rng=rng)
+            return float(loss.item()), backward(loss)
+
+        for loss, gradients in workers.map(run, list(enumerate(split(part, workers.count)))):
+            flat.accumulate(gradients, first=not losses)
+            losses.append(loss)
+    return math.fsum(losses) if all(map(math.isfinite, losses)) else math.nan
+
+
+class Outcome(NamedTuple):
+    """What a step did.
+
+    Attributes:
+        loss: mean per target token, nats, before the update.
+        gradient_norm: before clipping.
+        updated: False where loss or gradient was not finite; the weights are then as they were.
+    """
+
+    loss: float
+    gradient_norm: float
+    updated: bool
+
+
+def training_step(
+    model: Any,
+    objective: Any,
+    flat: FlatParameters,
+    optimizer: AdamW,
+    batch: Batch,
+    *,
+    micros: int = 1,
+    learning_rate: float,
+    clip: float = 0.0,
+    seed: int = 0,
+    step: int,
+    workers: Workers,
+) -> Outcome:
+    """Gradient, clipping, update. Nothing is updated unless loss and gradient are finite.
+
+    Args:
+        model: whose parameters `flat` holds.
+        objective: gives the loss.
+        flat: parameters and gradients.
+        optimizer: changes the parameters.
+        batch: the rows of this step.
+        micros: forward passes to cut it into.
+        learning_rate: of this step.
+        clip: largest norm of the gradient; 0 for any.
+        seed: of the run.
+        step: counted from 1.
+        workers: share the work.
+    """
+    loss = accumulate_gradient(model, objective, flat, batch, micros=micros, seed=seed, step=step, workers=workers)
+    norm = flat.gradient_norm()
+    finite = math.isfinite(loss) and math.isfinite(norm)
+    if finite:
+        optimizer.update(flat, learning_rate=learning_rate, step=step, gradient_scale=clip_scale(norm, clip))
+    return Outcome(loss, norm, finite)
+
+
+def mean_loss(model: Any, objective: Any, batches: Iterable[Batch], workers: Workers) -> tuple[float, float]:
+    """The loss without training: mean per target token over all batches, and the number of target tokens."""
+
+    def run(rows: Batch) -> tuple[float, float]:
+        return float(objective.loss(model, rows, total=1.0).item()), rows.tokens
+
+    parts = []
+    with no_grad():
+        for batch in batches:
+            parts += workers.map(run, split(batch, workers.count))
+    tokens = math.fsum(tokens for _, tokens in parts)
+    return sum(loss for loss, _ in parts) / tokens, tokens
