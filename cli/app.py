@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
 import os
 import sys
 import traceback
@@ -89,6 +90,11 @@ class App(click.Group):
             if message:
                 click.echo(f"Error: {message}", err=True)
         sys.exit(code)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of strict JSON on stdout."""
+    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
 def _verdict(error: Exception) -> tuple[int, str]:

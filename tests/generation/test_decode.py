@@ -162,7 +162,7 @@ def test_one_beam_is_greedy(seed, penalty, cache):
     options = {"tokens": 20, "repetition_penalty": penalty}
     greedy = texts(model, temperature=0, **options)
     assert texts(model, beams=1, cache=cache, **options) == greedy
-    # With a reward for length, a search may go on past a stop text that greedy takes; without one it does not.
+    # A reward for length may carry a search past a stop text that greedy takes; without one it does not.
     options["stop"] = (b"dd",)
     greedy = texts(model, temperature=0, **options)
     assert texts(model, beams=1, cache=cache, length_penalty=0.0, **options) == greedy

@@ -1,0 +1,149 @@
+"""`tinyformer generate`: text from a trained model, on stdout while it is written."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..generation.options import Options
+from .app import Command, print_json
+from .view import printable
+
+_DEFAULTS = Options()
+
+
+def _option(name: str, kind: type, help_: str, **more: Any) -> Any:
+    default = getattr(_DEFAULTS, name)
+    return click.option(
+        "--" + name.replace("_", "-"), type=kind, default=default, show_default=True, help=help_, **more
+    )
+
+
+@click.command(cls=Command)
+@click.argument("run")
+@click.option("--prompt", metavar="TEXT", help="Text to continue; - reads it from stdin, as does a pipe.")
+@click.option("--prompt-file", metavar="FILE", help="A file with the text to continue; - is stdin.")
+@_option("tokens", int, "How many tokens to write at most.")
+@_option("temperature", float, "Below 1 is more cautious, above 1 wilder; 0 is greedy.")
+@click.option("--greedy", is_flag=True, help="Always take the likeliest token, like --temperature 0.")
+@_option("top_k", int, "Choose among the K likeliest tokens.", metavar="K")
+@_option("top_p", float, "Choose among the fewest tokens whose probability reaches P.", metavar="P")
+@_option("repetition_penalty", float, "Above 1 discourages tokens that have occurred.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be repeated.")
+@_option("samples", int, "How many texts; the best ones of a beam search.")
+@_option("beams", int, "Search for the likeliest text, keeping this many candidates.", metavar="N")
+@_option("length_penalty", float, "Above 0 favours longer texts in a beam search.")
+@_option("seed", int, "Of the sampling; the same seed writes the same text.")
+@click.option("--cache/--no-cache", default=True, show_default=True, help="Keep keys and values; same text.")
+@click.option("--echo/--no-echo", default=True, show_default=True, help="Print the prompt before the text.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per text, when all are complete."
+)
+@click.pass_context
+def command(
+    context: click.Context,
+    run: str,
+    prompt: str | None,
+    prompt_file: str | None,
+    greedy: bool,
+    stop: tuple[str, ...],
+    echo: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Write text with the model in the run directory RUN.
+
+    A text may be longer than the model's context: when the context is full, the older half of it is forgotten.
+    With several samples, a line of three dashes stands between two texts.
+    """
+    given = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}
+    _check_together(given, greedy, settings["beams"])
+    if greedy:
+        settings["temperature"] = 0.0
+    options = Options(**settings, stop=tuple(text.encode() for text in stop))
+    start = _read_prompt(prompt, prompt_file)
+
+    from ..generation import generate, load_run
+
+    model, tokenizer = load_run(run)
+    pieces = generate(model, tokenizer, start, options)
+    if as_json:
+        _print_json(pieces, start, options)
+    else:
+        _print_text(pieces, start if echo else b"", options)
+
+
+def _check_together(given: set[str], greedy: bool, beams: int | None) -> None:
+    if "prompt" in given and "prompt_file" in given:
+        raise click.UsageError("--prompt and --prompt-file exclude each other")
+    if greedy and "temperature" in given:
+        raise click.UsageError("--greedy and --temperature exclude each other")
+    sampling = [name for name in ("temperature", "greedy", "top_k", "top_p") if name in given]
+    if beams is not None and sampling:
+        raise click.UsageError(
+            f"--{sampling[0].replace('_', '-')} chooses token by token and --beams whole texts: leave one out"
+        )
+    if beams is None and "length_penalty" in given:
+        raise click.UsageError("--length-penalty belongs to a beam search: add --beams")
+
+
+def _read_prompt(prompt: str | None, prompt_file: str | None) -> bytes:
+    """The prompt's bytes, from the argument, a file, or a pipe; empty where there is none."""
+    if prompt_file not in (None, "-"):
+        try:
+            return Path(prompt_file).read_bytes()
+        except OSError as error:
+            raise click.UsageError(f"cannot read the prompt {prompt_file}: {error.strerror}") from error
+    if prompt not in (None, "-"):
+        return prompt.encode("utf-8", "surrogateescape")
+    if prompt == "-" or prompt_file == "-" or not sys.stdin.isatty():
+        return sys.stdin.buffer.read()
+    return b""
+
+
+def _print_text(pieces: Any, start: bytes, options: Options) -> None:
+    """Each sample in turn: the first as it is written, the others when it is complete."""
+    waiting = [[] for _ in range(options.samples)]
+    ended = [False] * options.samples
+    turn = 0
+    _write(start)
+    for piece in pieces:
+        waiting[piece.sample].append(piece.text)
+        ended[piece.sample] = piece.ended is not None
+        while turn < options.samples:
+            _write(b"".join(waiting[turn]))
+            waiting[turn].clear()
+            if not ended[turn]:
+                break
+            turn += 1
+            _write(b"\n" if turn == options.samples else b"\n---\n" + start)
+
+
+def _write(text: bytes) -> None:
+    """To a pipe as it is; to a terminal without control characters, which could leave it unusable."""
+    if not text:
+        return
+    if sys.stdout.isatty():
+        text = printable(text.decode("utf-8", "replace")).encode()
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
+
+
+def _print_json(pieces: Any, start: bytes, options: Options) -> None:
+    texts = [b""] * options.samples
+    last: dict[int, Any] = {}
+    for piece in pieces:
+        texts[piece.sample] += piece.text
+        last[piece.sample] = piece
+    for sample, piece in sorted(last.items()):
+        record = {
+            "sample": sample,
+            "prompt": start.decode("utf-8", "replace"),
+            "text": texts[sample].decode("utf-8", "replace"),
+            "tokens": piece.tokens,
+            "ended": piece.ended,
+        }
+        print_json(record | ({"score": piece.score} if options.beams is not None else {"seed": options.seed}))

@@ -1,0 +1,184 @@
+"""How training looks in a terminal, in a pipe, and to another program.
+
+The trainer reports plain dict events (see `training/trainer.py`); a view shows them. Plain and rich views write
+to stderr; the JSON view writes one object a line to stdout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+Event = dict[str, Any]
+FORMATS = ("auto", "rich", "plain", "json")
+
+
+@contextlib.contextmanager
+def view(log_format: str) -> Iterator[Callable[[Event], None]]:
+    """A reporter for the trainer, in one of FORMATS; "auto" is rich on a terminal and plain elsewhere.
+
+    A reader that goes away, such as `head`, ends the showing and not the training.
+    """
+    if log_format == "auto":
+        log_format = "rich" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "plain"
+    if log_format == "rich":
+        with _rich() as show:
+            yield _until_reader_leaves(show)
+    else:
+        yield _until_reader_leaves(_json if log_format == "json" else _plain())
+
+
+def _until_reader_leaves(show: Callable[[Event], None]) -> Callable[[Event], None]:
+    watched = True
+
+    def report(event: Event) -> None:
+        nonlocal watched
+        if watched:
+            try:
+                show(event)
+            except BrokenPipeError:
+                watched = False
+
+    return report
+
+
+def _json(event: Event) -> None:
+    click.echo(json.dumps(_strict(event), ensure_ascii=False, allow_nan=False, default=str))
+
+
+def _strict(value: Any) -> Any:
+    """Without the numbers that JSON does not have: they become null."""
+    if isinstance(value, dict):
+        return {name: _strict(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _plain() -> Callable[[Event], None]:
+    def show(event: Event) -> None:
+        if event["event"] == "prepare" and event["done"] < event["total"]:
+            return
+        text = describe(event)
+        if text:
+            click.echo(text, err=True)
+
+    return show
+
+
+@contextlib.contextmanager
+def _rich() -> Iterator[Callable[[Event], None]]:
+    """A line that follows the training at the bottom of the terminal, and everything else above it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
+    # Drawn when there is news, not by a thread of its own: the processor belongs to the training.
+    with Progress(*columns, console=console, auto_refresh=False, transient=True) as progress:
+        task = progress.add_task("", total=None, visible=False)
+
+        def show(event: Event) -> None:
+            kind = event["event"]
+            if kind == "prepare":
+                done, total = event["done"], event["total"]
+                progress.update(task, completed=done, total=total, visible=True, description=describe(event))
+            elif kind == "train":
+                progress.update(
+                    task,
+                    completed=event["step"],
+                    total=event["steps"],
+                    visible=True,
+                    description=describe(event),
+                )
+            else:
+                if kind in ("start", "end"):
+                    progress.update(task, visible=False)
+                text = describe(event)
+                if text and kind != "saved":
+                    style = {"warning": "yellow", "validation": "bold", "sample": "cyan"}.get(kind)
+                    console.print(text, style=style, markup=False)
+            progress.refresh()
+
+        yield show
+
+
+def describe(event: Event) -> str:
+    """An event in words, usually one line; empty for one that has nothing to say to a reader."""
+    words = _WORDS.get(event["event"])
+    return words(event) if words else ""
+
+
+def _prepare(event: Event) -> str:
+    return f"{event['what']}: {size(event['done'])} of {size(event['total'])}"
+
+
+def _train(event: Event) -> str:
+    left = event.get("seconds_left")
+    parts = [
+        f"step {event['step']:>{len(str(event['steps']))}}/{event['steps']}",
+        f"loss {number(event['loss'])}",
+        f"{number(event.get('bits_per_byte'), 3)} bits/byte",
+        f"{event['tokens_per_second']:,.0f} tokens/s",
+        *([f"{duration(left)} left"] if left is not None else []),
+    ]
+    return "  ".join(parts)
+
+
+def _validation(event: Event) -> str:
+    figures = f"loss {number(event['loss'])}  {number(event.get('bits_per_byte'), 3)} bits/byte"
+    return f"step {event['step']}  validation  {figures}"
+
+
+def _sample(event: Event) -> str:
+    text = printable(event["text"]).strip("\n")
+    return f"sample at step {event['step']}:\n" + "\n".join(f"  | {line}" for line in text.split("\n"))
+
+
+def _saved(event: Event) -> str:
+    return f"saved {event['path']}"
+
+
+def _warning(event: Event) -> str:
+    return f"warning: {event['message']}"
+
+
+_WORDS: dict[str, Callable[[Event], str]] = {
+    "prepare": _prepare,
+    "train": _train,
+    "validation": _validation,
+    "sample": _sample,
+    "saved": _saved,
+    "warning": _warning,
+}
+
+
+def printable(text: str) -> str:
+    """Text that cannot move the cursor or change colours: control characters become a replacement mark."""
+    return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A loss with fixed digits, or a dash."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that suits them."""
+    for unit in ("B", "kB", "MB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
