@@ -16,7 +16,7 @@ from tinyformer.text.bpe import split
 
 # More distinct pieces than this take no part. In natural text they are rare ones, which could not earn a
 # merge.
-DISTINCT = 1 << 18
+DISTINCT = 1 << 17
 
 
 def count_pieces(counts: Counter[str], chunks: Iterable[bytes], *, most: int = DISTINCT) -> None:
