@@ -24,7 +24,7 @@ def _print_version(context: click.Context, option: click.Parameter, wanted: bool
         context.exit()
 
 
-@click.group(cls=App, summaries=COMMANDS, epilog="Start with: tinyformer train examples/data.txt")
+@click.group(name="tinyformer", cls=App, summaries=COMMANDS, epilog="Start with: tinyformer train examples/data.txt")
 @click.option(
     "--version",
     is_flag=True,

@@ -39,9 +39,7 @@ def _option(name: str, kind: type, help_: str, **more: Any) -> Any:
 @_option("seed", int, "Of the sampling; the same seed writes the same text.")
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Keep keys and values; same text.")
 @click.option("--echo/--no-echo", default=True, show_default=True, help="Print the prompt before the text.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object per text, when all are complete."
-)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per text, when all are complete.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -56,8 +54,8 @@ def command(
 ) -> None:
     """Write text with the model in the run directory RUN.
 
-    A text may be longer than the model's context: when the context is full, the older half of it is forgotten.
-    With several samples, a line of three dashes stands between two texts.
+    A text may be longer than the model's context: when that is full, its older half is forgotten. With several
+    samples, a line of three dashes stands between two texts.
     """
     given = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}
     _check_together(given, greedy, settings["beams"])
@@ -66,7 +64,8 @@ def command(
     options = Options(**settings, stop=tuple(text.encode() for text in stop))
     start = _read_prompt(prompt, prompt_file)
 
-    from ..generation import generate, load_run
+    from ..generation import generate
+    from .runs import load_run
 
     model, tokenizer = load_run(run)
     pieces = generate(model, tokenizer, start, options)
@@ -99,7 +98,7 @@ def _read_prompt(prompt: str | None, prompt_file: str | None) -> bytes:
             raise click.UsageError(f"cannot read the prompt {prompt_file}: {error.strerror}") from error
     if prompt not in (None, "-"):
         return prompt.encode("utf-8", "surrogateescape")
-    if prompt == "-" or prompt_file == "-" or not sys.stdin.isatty():
+    if prompt == "-" or prompt_file == "-" or (sys.stdin is not None and not sys.stdin.isatty()):
         return sys.stdin.buffer.read()
     return b""
 

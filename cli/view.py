@@ -1,7 +1,7 @@
 """How training looks in a terminal, in a pipe, and to another program.
 
-The trainer reports plain dict events (see `training/trainer.py`); a view shows them. Plain and rich views write
-to stderr; the JSON view writes one object a line to stdout.
+The trainer reports plain dict events (see `training/trainer.py`); a view shows them. Plain and rich views
+write to stderr; the JSON view writes one object a line to stdout.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import math
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -108,6 +109,16 @@ def _rich() -> Iterator[Callable[[Event], None]]:
         yield show
 
 
+@contextlib.contextmanager
+def progress_line() -> Iterator[Callable[[int, int, str], None]]:
+    """A callback for work of known size, shown on a terminal's stderr while it lasts and nowhere else."""
+    if not sys.stderr.isatty():
+        yield lambda done, total, what: None
+        return
+    with view("auto") as show:
+        yield lambda done, total, what: show({"event": "prepare", "done": done, "total": total, "what": what})
+
+
 def describe(event: Event) -> str:
     """An event in words, usually one line; empty for one that has nothing to say to a reader."""
     words = _WORDS.get(event["event"])
@@ -115,7 +126,7 @@ def describe(event: Event) -> str:
 
 
 def _prepare(event: Event) -> str:
-    return f"{event['what']}: {size(event['done'])} of {size(event['total'])}"
+    return f"{event['what']}: {quantity(event['done'], 'B')} of {quantity(event['total'], 'B')}"
 
 
 def _train(event: Event) -> str:
@@ -160,7 +171,7 @@ _WORDS: dict[str, Callable[[Event], str]] = {
 
 def printable(text: str) -> str:
     """Text that cannot move the cursor or change colours: control characters become a replacement mark."""
-    return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
+    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\ufffd" for c in text)
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -168,13 +179,14 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def size(count: float) -> str:
-    """Bytes in the unit that suits them."""
-    for unit in ("B", "kB", "MB"):
-        if abs(count) < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
+def quantity(count: float, unit: str) -> str:
+    """An amount with a decimal prefix: 1,234,000 B are 1.23 MB."""
+    prefixes = ("", "k", "M", "G", "T", "P", "E")
+    power = 0
+    while abs(count) >= 999.5 and power < len(prefixes) - 1:
+        count, power = count / 1000, power + 1
+    digits = 0 if not power or count >= 99.95 else 1 if count >= 9.995 else 2
+    return f"{count:.{digits}f} {prefixes[power]}{unit}"
 
 
 def duration(seconds: float) -> str:

@@ -38,9 +38,7 @@ def greedy_by_hand(model, prompt, tokens):
 def test_greedy_takes_the_likeliest_token_also_beyond_the_context(seed, context, length, cache):
     model = StandInModel(context=context, seed=seed)
     prompt = bytes(ord("a") + n % 5 for n in range(1 + seed % 12))
-    assert texts(model, prompt, tokens=length, temperature=0, cache=cache) == [
-        greedy_by_hand(model, prompt, length)
-    ]
+    assert texts(model, prompt, tokens=length, temperature=0, cache=cache) == [greedy_by_hand(model, prompt, length)]
 
 
 @given(st.integers(1, 300), st.integers(1, 40))

@@ -104,3 +104,27 @@ def generation_memory(config: ModelConfig, sequences: int = 1, *, itemsize: int 
         "weights": count_parameters(config) * itemsize,
         "key/value cache": sequences * 2 * config.layers * config.context * config.width * itemsize,
     }
+
+
+def summary(config: ModelConfig, sequences: int = 1, *, itemsize: int = 4) -> dict[str, dict[str, int]]:
+    """All counts of a model by section and part, each section with its total.
+
+    Args:
+        config: of the model.
+        sequences: full contexts in a forward pass of training.
+        itemsize: bytes of a number: 4 for float32, 8 for float64.
+    """
+    sections = {
+        "parameters": parameters_by_part(config),
+        "forward_flops": forward_flops_by_part(config),
+        "training_bytes": training_memory(config, sequences, itemsize=itemsize),
+        "generation_bytes": generation_memory(config, itemsize=itemsize),
+    }
+    sections = {name: parts | {"total": sum(parts.values())} for name, parts in sections.items()}
+    forward = sections["forward_flops"]["total"]
+    sections["forward_flops"]["per token"] = forward // config.context
+    sections["training_flops"] = {
+        "total": training_flops(config, sequences),
+        "per token": 3 * forward // config.context,
+    }
+    return sections

@@ -49,9 +49,7 @@ class Options:
             if field.name in at_least_one and value is not None and value < 1:
                 raise UsageError(f"{_words(field.name)} must be at least 1, not {value}")
         if not 0 <= self.temperature < float("inf"):
-            raise UsageError(
-                f"temperature must be 0 (always the likeliest token) or more, not {self.temperature}"
-            )
+            raise UsageError(f"temperature must be 0 (always the likeliest token) or more, not {self.temperature}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise UsageError(f"top p must be above 0 and at most 1, not {self.top_p}")
         if not 0 < self.repetition_penalty < float("inf"):
@@ -72,9 +70,7 @@ class Options:
         if self.beams is not None and self.samples > self.beams:
             raise UsageError(f"{self.beams} beams cannot give {self.samples} texts: use more beams")
         if self.beams is None and self.temperature == 0 and self.samples > 1:
-            raise UsageError(
-                f"temperature 0 writes the same text {self.samples} times: raise it, or ask for 1 sample"
-            )
+            raise UsageError(f"temperature 0 writes the same text {self.samples} times: raise it, or ask for 1 sample")
 
 
 def _words(name: str) -> str:

@@ -1,0 +1,128 @@
+"""`tinyformer train`: from text files to a run directory.
+
+Every option becomes a field of `training.config.RunConfig`, where the defaults stand, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..training.config import PRECISIONS, SCHEDULES, RunConfig, options, read_options
+from .app import Choice, Command
+from .view import FORMATS, view
+
+_DEFAULTS = options(RunConfig())
+_MODEL = ("layers", "heads", "width", "context", "dropout")  # settings of the model itself
+_CHOSEN = "by the preset or size"
+
+
+def _fraction_or_file(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _option(name: str, kind: Any, help_: str, *, chosen: str | None = None, **more: Any) -> Any:
+    """An option for a field, with the field's default; `chosen` says how it is chosen where that is None."""
+    default = _DEFAULTS.get(name)
+    shown = chosen if default is None and chosen else True
+    flag = "--" + name.replace("_", "-")
+    return click.option(flag, type=kind, default=default, show_default=shown, help=help_, **more)
+
+
+@click.command(cls=Command)
+@click.argument("files", nargs=-1, metavar="FILE...")
+@_option("mode", Choice(["decoder"]), "Kind of model: a decoder writes text.")
+@click.option("--out", metavar="DIR", show_default="runs/FILE-MODE", help="Run directory; new or empty.")
+@click.option("--config", metavar="FILE.toml", help="Settings like those in a run's config.toml; a flag beats them.")
+@click.option("--resume", metavar="RUN", help="Go on with the run in this directory.")
+@_option("preset", str, "A published size; `tinyformer info` lists them.")
+@_option("layers", int, "Blocks.", chosen=_CHOSEN)
+@_option("heads", int, "Heads of each attention; they divide the width.", chosen=_CHOSEN)
+@_option("width", int, "Width of the residual stream.", chosen=_CHOSEN)
+@_option("context", int, "Tokens that the model looks back on.", chosen=_CHOSEN)
+@_option("dropout", float, "Share of activations dropped in training.", chosen=_CHOSEN)
+@_option("tokenizer", str, "bytes, chars, bpe, or the path of a tokenizer.json.")
+@_option("vocab_size", int, "Tokens of a bpe tokenizer.", chosen="by the text")
+@_option(
+    "validation", _fraction_or_file, "Text to validate on, or how much to keep of the end.", metavar="FILE|FRACTION"
+)
+@_option("steps", int, "Updates of the weights.")
+@_option("batch_size", int, "Windows of text in a forward pass.")
+@_option("grad_accumulation", int, "Forward passes for each update.")
+@_option("learning_rate", float, "At its peak.", chosen="by the width")
+@_option("warmup", int, "Steps in which the learning rate rises.", chosen="by the steps")
+@_option("schedule", Choice(SCHEDULES), "How the learning rate falls.")
+@_option("weight_decay", float, "Of the matrices.")
+@_option("clip", float, "Largest norm of the gradient; 0 is off.")
+@_option("eval_every", int, "Steps between validations.")
+@_option("save_every", int, "Steps between checkpoints.")
+@_option("sample_every", int, "Steps between samples of text; 0 is off.")
+@_option("seed", int, "Of weights, batches and dropout.")
+@_option("backend", Choice(["auto", "numpy", "cupy"]), "Where arrays live.")
+@_option("precision", Choice(PRECISIONS), "Of weights and computations.")
+@_option("threads", int, "Worker threads.", chosen="all cores")
+@click.option("--overfit-one-batch", is_flag=True, help="Train on one batch only; its loss must go to 0.")
+@click.option("--dry-run", is_flag=True, help="Show sizes, FLOPs and memory, take one step, and stop.")
+@click.option("--log-format", type=Choice(FORMATS), default="auto", show_default=True, help="Of the progress.")
+@click.pass_context
+def command(
+    context: click.Context,
+    files: tuple[str, ...],
+    out: str | None,
+    config: str | None,
+    resume: str | None,
+    dry_run: bool,
+    log_format: str,
+    **settings: Any,
+) -> int | None:
+    """Train a model on plain text FILEs.
+
+    With no option it trains a small model for about five minutes and tells what to run next. One size is
+    enough: --width or --layers alone chooses the rest. Ctrl-C saves, and --resume goes on from there.
+    """
+    given = {name: settings[name] for name in settings if _is_given(context, name)}
+    if files:
+        given["files"] = files
+    if resume is not None:
+        _check_resume(out, config, dry_run)
+    elif config is not None:
+        given = _merged(read_options(config), given)
+    given = _nested(given)
+
+    from ..training.trainer import resume_training, train
+
+    with view(log_format) as report:
+        if resume is not None:
+            return resume_training(resume, given, report)
+        run_config = RunConfig(**given)
+        if not run_config.files:
+            raise click.UsageError("no text to train on: name at least one FILE")
+        return train(run_config, report, out=out, dry_run=dry_run)
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name).name != "DEFAULT"
+
+
+def _nested(given: dict[str, Any]) -> dict[str, Any]:
+    """The model's own settings in their place, `model`."""
+    model = given.get("model", {}) | {name: given[name] for name in _MODEL if name in given}
+    rest = {name: value for name, value in given.items() if name not in (*_MODEL, "model")}
+    return rest | ({"model": model} if model else {})
+
+
+def _merged(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a file under those of the flags; a preset given as a flag replaces the file's sizes."""
+    if "preset" in given:
+        stored = {name: value for name, value in stored.items() if name != "model"}
+    return stored | given
+
+
+def _check_resume(out: str | None, config: str | None, dry_run: bool) -> None:
+    for flag, value in (("--out", out), ("--config", config), ("--dry-run", dry_run)):
+        if value:
+            raise click.UsageError(f"--resume goes on with a run as it is: leave out {flag}")

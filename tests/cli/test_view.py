@@ -1,0 +1,108 @@
+import json
+
+import pytest
+from tinyformer.cli.view import describe, duration, printable, progress_line, quantity, view
+
+TRAIN = {
+    "event": "train",
+    "step": 40,
+    "steps": 2000,
+    "loss": 2.34567,
+    "bits_per_byte": 3.384,
+    "learning_rate": 1e-3,
+    "gradient_norm": 0.5,
+    "tokens_per_second": 12345.6,
+    "seconds_left": 272.4,
+}
+VALIDATION = {"event": "validation", "step": 40, "loss": 1.5, "bits_per_byte": 2.164, "loss_per_byte": 1.5}
+
+
+def test_a_training_step_in_words():
+    assert describe(TRAIN) == "step   40/2000  loss 2.3457  3.384 bits/byte  12,346 tokens/s  4:32 left"
+    assert "loss nan" in describe(TRAIN | {"loss": float("nan")})
+    assert describe({"event": "something new"}) == ""
+
+
+@pytest.mark.parametrize("log_format", ["plain", "auto"])
+def test_plain_reports_go_to_stderr_one_line_each(log_format, capsys):
+    with view(log_format) as report:
+        report({"event": "prepare", "done": 5, "total": 10, "what": "encoding the text"})
+        report({"event": "prepare", "done": 10, "total": 10, "what": "encoding the text"})
+        report(TRAIN)
+        report(VALIDATION)
+        report({"event": "warning", "message": "slow"})
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "encoding the text: 10 B of 10 B",
+        describe(TRAIN),
+        "step 40  validation  loss 1.5000  2.164 bits/byte",
+        "warning: slow",
+    ]
+    assert "\x1b" not in err
+
+
+def test_json_reports_are_strict_lines_on_stdout(capsys):
+    with view("json") as report:
+        report(TRAIN)
+        report({"event": "train", "loss": float("nan"), "facts": {"inner": float("inf")}})
+    out, err = capsys.readouterr()
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in out.splitlines()]
+    assert lines == [TRAIN, {"event": "train", "loss": None, "facts": {"inner": None}}]
+    assert err == ""
+
+
+def test_the_rich_view_ends_with_what_was_reported(capsys, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    with view("rich") as report:
+        report({"event": "prepare", "done": 5, "total": 10, "what": "encoding the text"})
+        report(TRAIN)
+        report(VALIDATION)
+        report({"event": "sample", "step": 40, "text": "[bold]as it is[/bold]"})
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "step 40  validation  loss 1.5000" in err
+    assert "[bold]as it is[/bold]" in err
+
+
+def test_a_reader_that_leaves_does_not_stop_the_training(monkeypatch):
+    def leave(*args, **kwargs):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("click.echo", leave)
+    with view("json") as report:
+        report(TRAIN)
+        report(TRAIN)
+
+
+def test_a_sample_cannot_control_the_terminal():
+    shown = describe({"event": "sample", "step": 3, "text": "a\x1b[2Jb\r\n\tc\x9bé\u00a0"})
+    assert shown == "sample at step 3:\n  | a\ufffd[2Jb\ufffd\n  | \tc\ufffdé\u00a0"
+    assert printable("line\n") == "line\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.00 kB"),
+        (999_600, "1.00 MB"),
+        (1_234_000, "1.23 MB"),
+        (498e6, "498 MB"),
+        (12.34e9, "12.3 GB"),
+        (5e23, "500000 EB"),
+    ],
+)
+def test_quantities(count, shown):
+    assert quantity(count, "B") == shown
+
+
+def test_durations():
+    assert [duration(s) for s in (0, 59.6, 61, 3600, 36061)] == ["0:00", "1:00", "1:01", "1:00:00", "10:01:01"]
+
+
+def test_a_progress_line_says_nothing_in_a_pipe(capsys):
+    with progress_line() as progress:
+        progress(1, 2, "scoring")
+    assert capsys.readouterr() == ("", "")
