@@ -112,7 +112,10 @@ class Run:
 
 @contextlib.contextmanager
 def new_run(out: str | Path | None, first_file: str | Path, mode: str) -> Iterator[Run]:
-    """Claim a directory for a new run and hold its lock. If the block fails, nothing of it is left.
+    """Claim a directory for a new run and hold its lock.
+
+    A run begins when its config.toml is there, which is written last. If the block fails before that,
+    nothing of it is left; after that, nothing is removed.
 
     Args:
         out: where; must be new or empty. None takes runs/<file stem>-<mode>, or the next free name after it.
@@ -135,7 +138,8 @@ def new_run(out: str | Path | None, first_file: str | Path, mode: str) -> Iterat
         try:
             yield run
         except BaseException:
-            _clear(path, made)
+            if not run.config_file.exists():
+                _clear(path, made)
             raise
 
 

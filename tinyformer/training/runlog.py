@@ -55,12 +55,17 @@ class RunLog:
         self._waiting = self._waiting[written:]
         return ""
 
-    def close(self) -> None:
-        """Force the lines to the disk and close the file."""
+    def sync(self) -> str:
+        """Force the lines to the disk. Returns why that failed; empty when it did not."""
         try:
             os.fsync(self._descriptor)
-        finally:
-            os.close(self._descriptor)
+        except OSError as error:
+            return f"cannot write {self._path}: {files.reason(error)}"
+        return ""
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
 
 
 def cut_back(path: Path, step: int) -> None:

@@ -15,6 +15,7 @@ Read before: `optimizer.py`. Read next: `trainer.py`.
 from __future__ import annotations
 
 import contextvars
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -62,7 +63,7 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     """A batch as consecutive parts of almost equal size, none of them empty."""
     rows = len(batch.inputs)
     ends = [rows * i // parts for i in range(parts + 1)]
-    return [batch.rows(begin, end) for begin, end in zip(ends, ends[1:]) if end > begin]
+    return [batch.rows(begin, end) for begin, end in itertools.pairwise(ends) if end > begin]
 
 
 def host_random(seed: int, *stream: int) -> np.random.Generator:

@@ -1,0 +1,183 @@
+"""From a user's settings and text to what the loop needs: a tokenizer, token files, a model's shape, batches.
+
+Read before: `config.py`, `rundir.py`. Read next: `trainer.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import backends, text
+from ..errors import UsageError
+from ..models import ModelConfig, default_learning_rate, resolve
+from ..objectives import Batch, CausalLM
+from .config import RunConfig
+from .rundir import Run
+from .step import CORRUPTION, VALIDATION, host_random
+
+OBJECTIVES = {"decoder": CausalLM}  # what a mode trains on
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """The text of a run, as batches.
+
+    Attributes:
+        tokenizer: made the tokens.
+        train: tokens to train on.
+        validation: tokens that are kept apart.
+        context: tokens in a row.
+        objective: makes a batch of rows.
+        seed: with a step's number, fixes its batch.
+    """
+
+    tokenizer: Any
+    train: text.TokenFile
+    validation: text.TokenFile
+    context: int
+    objective: Any
+    seed: int
+
+    def batch(self, step: int, rows: int) -> Batch:
+        """The batch of a step, counted from 1: a function of (seed, step), whatever came before."""
+        length = self.context + self.objective.extra_tokens
+        starts = text.Windows(len(self.train), length - 1, self.seed).starts(step - 1, rows)
+        return self.objective.corrupt(self.train.windows(starts, length), host_random(self.seed, CORRUPTION, step))
+
+    def validation_batches(self, rows: int, most_tokens: int) -> Iterator[Batch]:
+        """The validation text in batches, the same each time.
+
+        All of it if it has at most `most_tokens` tokens; else that many, in rows spread evenly over it.
+        """
+        extra, count = self.objective.extra_tokens, len(self.validation)
+        whole = (count - extra) // self.context
+        used = min(whole, max(1, most_tokens // self.context))
+        starts = np.arange(used) * whole // used * self.context
+        for number, first in enumerate(range(0, used, rows)):
+            stretch = self.validation.windows(starts[first : first + rows], self.context + extra)
+            yield self.objective.corrupt(stretch, host_random(self.seed, VALIDATION, number))
+        rest = count - whole * self.context
+        if used == whole and rest > extra:
+            stretch = self.validation.windows(np.array([whole * self.context]), rest)
+            yield self.objective.corrupt(stretch, host_random(self.seed, VALIDATION, used))
+
+    def references(self) -> dict[str, float]:
+        """Losses to compare with: guessing evenly (ln v), and by how common each token is (unigram entropy)."""
+        counts = self.train.counts()
+        shares = counts[counts > 0] / counts.sum()
+        entropy = float(-(shares * np.log(shares)).sum())
+        per_byte = len(self.train) / self.train.text_bytes
+        return {
+            "ln_v": math.log(self.tokenizer.vocabulary_size),
+            "unigram_entropy": entropy,
+            "unigram_entropy_per_byte": entropy * per_byte,
+            "unigram_bits_per_byte": entropy * per_byte / math.log(2),
+        }
+
+
+def per_byte(tokens: text.TokenFile, loss: float) -> float:
+    """A loss in nats per token as nats per byte of the text."""
+    return loss * len(tokens) / tokens.text_bytes
+
+
+def prepare(run: Run, config: RunConfig, progress: Progress) -> tuple[RunConfig, ModelConfig, Corpus]:
+    """Make the tokenizer and the token files of a new run, and settle whatever was left open.
+
+    Returns:
+        The settings with everything chosen, the model's shape, and the text.
+
+    Raises:
+        UsageError: the settings contradict each other, or the text cannot be used.
+        TinyformerError: a file cannot be read or written.
+    """
+    if not config.files:
+        raise UsageError("no text to train on; name at least one file")
+    choose_backend(config.backend)
+    model_config(config)  # so that a wrong size is told before a long text is read
+    tokenizer = text.make_tokenizer(
+        config.tokenizer, config.files, vocabulary_size=config.vocab_size, progress=progress
+    )
+    shape = model_config(config, tokenizer.vocabulary_size)
+    train, validation = text.split_corpus(
+        config.files, tokenizer, run.path, validation=config.validation, context=shape.context, progress=progress
+    )
+    tokenizer.save(run.tokenizer_file)
+    model = dataclasses.asdict(shape)
+    mode = model.pop("mode")
+    rate = config.learning_rate
+    settled = config.replace(
+        mode=mode,
+        model=model,
+        files=tuple(os.path.abspath(file) for file in config.files),
+        validation=os.path.abspath(config.validation) if isinstance(config.validation, str) else config.validation,
+        vocab_size=tokenizer.vocabulary_size if config.tokenizer == "bpe" else config.vocab_size,
+        learning_rate=default_learning_rate(shape) if rate is None else rate,
+        warmup=config.steps // 20 if config.warmup is None else config.warmup,
+        backend=choose_backend(config.backend),
+        threads=min(_processors(), config.batch_size) if config.threads is None else config.threads,
+    )
+    return settled, shape, _corpus(tokenizer, train, validation, shape, settled)
+
+
+def reopen(run: Run, config: RunConfig) -> tuple[ModelConfig, Corpus]:
+    """What `prepare` made, for a run that goes on.
+
+    Raises:
+        TinyformerError: the tokenizer or a token file is missing or damaged.
+    """
+    tokenizer = text.load_tokenizer(run.tokenizer_file)
+    shape = model_config(config, tokenizer.vocabulary_size)
+    train, validation = text.TokenFile.open(run.train_tokens), text.TokenFile.open(run.validation_tokens)
+    return shape, _corpus(tokenizer, train, validation, shape, config)
+
+
+def _corpus(
+    tokenizer: Any, train: text.TokenFile, validation: text.TokenFile, shape: ModelConfig, config: RunConfig
+) -> Corpus:
+    return Corpus(tokenizer, train, validation, shape.context, OBJECTIVES[shape.mode](), config.seed)
+
+
+def model_config(config: RunConfig, vocabulary: int | None = None) -> ModelConfig:
+    """The model's shape for a vocabulary; without one, only to see whether the rest is in order.
+
+    Raises:
+        UsageError: a setting is unknown, of the wrong kind, or contradicts another.
+    """
+    given = dict(config.model)
+    for field in dataclasses.fields(ModelConfig):
+        value = given.get(field.name)
+        kind = {"int": int, "float": (int, float), "bool": bool, "str": str}[str(field.type)]
+        wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
+        if value is not None and wrong:
+            raise UsageError(f"{field.name} in [model] should be of type {field.type}, and is {value!r}")
+    written = given.pop("vocabulary", None)
+    if None not in (written, vocabulary) and written != vocabulary:
+        raise UsageError(
+            f"[model] has a vocabulary of {written}, and the tokenizer one of {vocabulary}; remove that line"
+        )
+    return resolve(config.preset, mode=config.mode, vocabulary=vocabulary or 1, **given)
+
+
+def choose_backend(name: str) -> str:
+    """The name of the backend that will be used.
+
+    Raises:
+        UsageError: it is unknown, or cannot run here.
+    """
+    try:
+        return backends.get(name).name
+    except backends.BackendUnavailable as error:
+        raise UsageError(str(error)) from error
+
+
+def _processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,349 @@
+"""The loop: a batch, its gradient, the update; at intervals a line of log, a validation, a sample, a checkpoint.
+
+Each step is a function of the weights, the running means and (seed, step), so a run that was interrupted
+and resumed ends with the same bits as one that was not. Nothing is printed here: what happens goes to a
+`Reporter`.
+
+Read before: `step.py`, `data.py`, `checkpoint.py`. Read next: `trainer.py`, which sets everything up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..analysis import counts
+from ..backends.numpy import blas
+from ..errors import TinyformerError
+from ..generation import sample_text
+from . import checkpoint, runlog
+from .config import RunConfig
+from .data import Corpus, per_byte
+from .files import WriteError
+from .optimizer import AdamW, FlatParameters
+from .rundir import Run
+from .schedule import learning_rate
+from .signals import Stopped, StopRequest
+from .step import Outcome, Workers, mean_loss, training_step
+
+# Takes what happens, as dictionaries whose "event" is one of
+#   prepare     done, total (bytes), what: while the text is read
+#   start       parameters, train_tokens ..., and losses to compare with: ln_v and unigram_entropy in nats per token
+#   dry_run     the same, and shapes, parameters_by_part, flops_per_step, memory_per_step (bytes)
+#   train       step, steps, loss (nats per token), bits_per_byte, learning_rate, gradient_norm, tokens_per_second,
+#               seconds_left
+#   validation  step, loss, bits_per_byte, loss_per_byte (nats), tokens
+#   sample      step, text
+#   saved       step, path
+#   warning     message
+#   end         run, step, loss, validation_loss, validation_bits_per_byte, seconds, next (a command, or None)
+Reporter = Callable[[dict[str, Any]], None]
+
+SAMPLE_TOKENS = 200
+MOST_FAILURES = 3  # steps in a row without a finite loss and gradient, before the run gives up
+VALIDATION_SHARE = 0.05  # of the time
+SMALL_VALIDATION = 200_000  # tokens that the last validation takes in any case
+
+
+class Trainer:
+    """A run in memory: the loop and what it does at intervals.
+
+    Args:
+        run: where everything is kept.
+        config: with everything chosen.
+        corpus: the text.
+        model: fresh.
+        workers: share the work of a step.
+        log: takes the lines.
+        reporter: takes the events.
+        stop: whether a signal came.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        config: RunConfig,
+        corpus: Corpus,
+        model: Any,
+        workers: Workers,
+        log: runlog.RunLog,
+        reporter: Reporter,
+        stop: StopRequest,
+    ) -> None:
+        self.run, self.config, self.corpus, self.model = run, config, corpus, model
+        self._workers, self._log, self._report, self._stop = workers, log, reporter, stop
+        self._flat = FlatParameters(model.parameters())
+        self._optimizer = AdamW.of(
+            self._flat,
+            beta1=config.beta1,
+            beta2=config.beta2,
+            epsilon=config.epsilon,
+            weight_decay=config.weight_decay,
+        )
+        self._step = 0  # the last one that is done
+        self._saved = -1  # the step of the newest checkpoint
+        self._tokens = 0.0  # trained on so far
+        self._failures = 0  # steps in a row that updated nothing
+        self._validation: dict[str, Any] = {}  # the newest figures
+        self._log_trouble = ""
+
+    def announce(self) -> None:
+        """Report what is about to be trained, on what, and which losses to compare with."""
+        self._report({"event": "start", **self._facts(), **self.corpus.references()})
+
+    def go(self) -> dict[str, Any]:
+        """Train up to the last step. Returns the "end" event."""
+        config, began, first = self.config, time.perf_counter(), self._step
+        if first == config.steps:
+            warn(self._report, f"all {first} steps are done already; give a larger --steps to train on")
+        outcome, busy, tokens = None, 0.0, 0.0
+        for step in range(first + 1, config.steps + 1):
+            last, step_began = step == config.steps, time.perf_counter()
+            rate = self._rate(step)
+            outcome, batch_tokens = self._one_step(step, rate)
+            busy, tokens = busy + time.perf_counter() - step_began, tokens + batch_tokens
+            if step == 1 or step % config.log_every == 0 or last or not outcome.updated:
+                left = (time.perf_counter() - began) / (step - first) * (config.steps - step)
+                self._tell_training(step, outcome, rate, tokens / busy, left)
+                busy, tokens = 0.0, 0.0
+            self._heed_failure(step, outcome, rate)
+            if last or step % config.eval_every == 0:
+                self._validate(last)
+            stopping = self._stop.number and not last
+            if not stopping and config.sample_every and (last or step % config.sample_every == 0):
+                self._sample()
+            if last or stopping:
+                self.save()
+            elif step % config.save_every == 0:
+                with self._survive(WriteError):
+                    self.save()
+            if stopping:
+                next_command = f"tinyformer train --resume {self.run.path}"
+                raise Stopped(f"stopped and saved at step {step}; go on with: {next_command}", stopping)
+        event = {
+            "event": "end",
+            "run": str(self.run.path),
+            "step": self._step,
+            "loss": outcome.loss if outcome else None,
+            "validation_loss": self._validation.get("loss"),
+            "validation_bits_per_byte": self._validation.get("bits_per_byte"),
+            "seconds": time.perf_counter() - began,
+            "next": f'tinyformer generate {self.run.path} --prompt "Once" --tokens 200',
+        }
+        self._report(event)
+        return event
+
+    def try_out(self) -> dict[str, Any]:
+        """Report what the run would be like, and make one step. Returns the "end" event."""
+        config, shape = self.config, self.model.config
+        itemsize = self._flat.values.itemsize
+        event = {
+            "event": "dry_run",
+            **self._facts(),
+            **self.corpus.references(),
+            "run": None,
+            "shapes": {name: list(tensor.shape) for name, tensor in self.model.parameters().items()},
+            "parameters_by_part": counts.parameters_by_part(shape),
+            "flops_per_step": counts.training_flops(shape, config.rows_per_step),
+            "memory_per_step": counts.training_memory(shape, config.batch_size, itemsize=itemsize),
+        }
+        self._report(event)
+        began = time.perf_counter()
+        outcome, tokens = self._one_step(1, self._rate(1))
+        seconds = time.perf_counter() - began
+        self._tell_training(1, outcome, self._rate(1), tokens / seconds, 0.0)
+        end = {"event": "end", "run": None, "step": 1, "loss": outcome.loss, "seconds": seconds, "next": None}
+        self._report(end)
+        return end
+
+    def restore(self, saved: checkpoint.Checkpoint) -> None:
+        """Take over weights, running means and counts from a checkpoint.
+
+        Raises:
+            DamagedFile: it is not for this model.
+        """
+        means = self._means()
+        checkpoint.check_names(self.model.parameters(), saved.model, saved.path / checkpoint.MODEL)
+        checkpoint.check_names(means, saved.optimizer, saved.path / checkpoint.OPTIMIZER)
+        self.model.assign(saved.model)
+        for name, mean in means.items():
+            mean[...] = self._flat.backend.from_host(saved.optimizer[name])
+        state = saved.state
+        self._step = self._saved = saved.step
+        self._tokens, self._failures = state["tokens_seen"], state["failures"]
+        self._validation = state["validation"]
+        if state["config_digest"] != self.config.digest:
+            warn(self._report, f"{self.run.config_file} was changed by hand since the checkpoint was saved")
+        now = self._fingerprint()
+        for name, before in state["fingerprint"].items():
+            if now.get(name) != before:
+                what = f"{name} was {before} and is now {now.get(name)}"
+                warn(self._report, f"{what}; the last bits of the results may differ")
+
+    def save(self) -> None:
+        """Write a checkpoint of the present state, unless there is one.
+
+        Raises:
+            WriteError: it could not be written; those before it are untouched.
+            TinyformerError: the weights are not finite, and so not worth keeping.
+        """
+        if self._saved == self._step:
+            return
+        xp = self._flat.backend
+        if not bool(xp.all(xp.isfinite(self._flat.values))):
+            good = f"the last good state is that of step {self._saved}"
+            raise TinyformerError(f"the weights are no longer finite at step {self._step}; {good}")
+        state = {
+            "seed": self.config.seed,
+            "tokens_seen": self._tokens,
+            "failures": self._failures,
+            "validation": self._validation,
+            "config_digest": self.config.digest,
+            "fingerprint": self._fingerprint(),
+        }
+        self._note(self._log.sync())
+        model = {name: xp.to_host(tensor.array) for name, tensor in self.model.parameters().items()}
+        means = {name: xp.to_host(mean) for name, mean in self._means().items()}
+        path = checkpoint.save(self.run.checkpoints, self._step, model, means, state)
+        self._saved = self._step
+        self._report({"event": "saved", "step": self._step, "path": str(path)})
+
+    def _one_step(self, step: int, rate: float) -> tuple[Outcome, float]:
+        config = self.config
+        batch = self.corpus.batch(1 if config.overfit_one_batch else step, config.rows_per_step)
+        outcome = training_step(
+            self.model,
+            self.corpus.objective,
+            self._flat,
+            self._optimizer,
+            batch,
+            micros=config.grad_accumulation,
+            learning_rate=rate,
+            clip=config.clip,
+            seed=config.seed,
+            step=step,
+            workers=self._workers,
+        )
+        self._step, self._failures = step, 0 if outcome.updated else self._failures + 1
+        self._tokens += batch.tokens if outcome.updated else 0
+        return outcome, batch.tokens
+
+    def _rate(self, step: int) -> float:
+        config = self.config
+        # Counted from 1 and to one past the end, so that neither the first nor the last step has a rate of 0.
+        return learning_rate(
+            step,
+            peak=config.learning_rate,
+            steps=config.steps + 1,
+            warmup=config.warmup,
+            schedule=config.schedule,
+            minimum_ratio=config.minimum_ratio,
+        )
+
+    def _tell_training(self, step: int, outcome: Outcome, rate: float, speed: float, left: float) -> None:
+        figures = {
+            "loss": outcome.loss,
+            "learning_rate": rate,
+            "gradient_norm": outcome.gradient_norm,
+            "tokens_per_second": speed,
+        }
+        skipped = {} if outcome.updated else {"skipped": True}
+        self._note(self._log.append({"step": step, "split": "train", **figures, **skipped}))
+        bits = per_byte(self.corpus.train, outcome.loss) / math.log(2)
+        more = {"steps": self.config.steps, "bits_per_byte": bits, "seconds_left": left}
+        self._report({"event": "train", "step": step, **figures, **more})
+
+    def _heed_failure(self, step: int, outcome: Outcome, rate: float) -> None:
+        """Tell of a step that updated nothing; after several in a row, save the last good state and give up."""
+        if outcome.updated:
+            return
+        warn(self._report, f"step {step}: the loss or gradient is not finite; the weights are left as they were")
+        if self._failures < MOST_FAILURES:
+            return
+        self._step, self._failures = step - self._failures, 0
+        self.save()
+        raise TinyformerError(
+            f"the loss was not finite in {MOST_FAILURES} steps in a row; the state of step {self._step} is saved. "
+            f"A lower rate or clip may help: tinyformer train --resume {self.run.path} "
+            f"--learning-rate {self.config.learning_rate / 3:.1g} --clip {self.config.clip / 2 or 1.0:g}"
+        )
+
+    def _validate(self, last: bool) -> None:
+        config = self.config
+        # A token costs a third of what it does in training, as there is no backward pass.
+        steps = self._step if last else config.eval_every
+        trained = steps * config.rows_per_step * self.corpus.context
+        most = int(trained * 3 * VALIDATION_SHARE)
+        batches = self.corpus.validation_batches(config.batch_size, max(most, SMALL_VALIDATION if last else 0))
+        loss, tokens = mean_loss(self.model, self.corpus.objective, batches, self._workers)
+        nats = per_byte(self.corpus.validation, loss)
+        self._validation = {"step": self._step, "loss": loss, "bits_per_byte": nats / math.log(2)}
+        line = {"step": self._step, "split": "validation", **self._validation, "tokens": int(tokens)}
+        self._note(self._log.append(line))
+        self._report({"event": "validation", **self._validation, "loss_per_byte": nats, "tokens": int(tokens)})
+
+    def _sample(self) -> None:
+        text = sample_text(self.model, self.corpus.tokenizer, b"", SAMPLE_TOKENS, seed=self.config.seed + self._step)
+        self._report({"event": "sample", "step": self._step, "text": text.decode("utf-8", "replace")})
+
+    def _means(self) -> dict[str, Any]:
+        """AdamW's running means by the names they have in a checkpoint."""
+        first, second = self._flat.views(self._optimizer.first), self._flat.views(self._optimizer.second)
+        return {f"first.{name}": mean for name, mean in first.items()} | {
+            f"second.{name}": mean for name, mean in second.items()
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        config, shape = self.config, self.model.config
+        return {
+            "run": str(self.run.path),
+            "step": self._step,
+            "steps": config.steps,
+            "parameters": int(self._flat.values.size),
+            "model": dataclasses.asdict(shape),
+            "tokenizer": self.corpus.tokenizer.kind,
+            "train_tokens": len(self.corpus.train),
+            "validation_tokens": len(self.corpus.validation),
+            "tokens_per_step": config.rows_per_step * self.corpus.context,
+            "learning_rate": config.learning_rate,
+            "backend": config.backend,
+            "precision": config.precision,
+            "threads": self._workers.count,
+        }
+
+    def _fingerprint(self) -> dict[str, str]:
+        """What the last bits of a result depend on, besides the settings."""
+        libraries = [f"{found['library']} {found['version']} {found['kernels']}" for found in blas.describe()]
+        return {
+            "machine": platform.machine(),
+            "numpy": np.__version__,
+            "matrix products": ", ".join(libraries) or "unknown",
+            "threads": str(self._workers.count),
+            "backend": self.config.backend,
+        }
+
+    def _note(self, trouble: str) -> None:
+        """Warn once while the log cannot be written."""
+        if trouble and not self._log_trouble:
+            warn(self._report, trouble)
+        self._log_trouble = trouble
+
+    @contextlib.contextmanager
+    def _survive(self, kind: type[TinyformerError]) -> Iterator[None]:
+        """Training goes on from memory where a checkpoint cannot be written; the next one may succeed."""
+        try:
+            yield
+        except kind as error:
+            warn(self._report, f"{error}; training goes on, and the next checkpoint will be tried as usual")
+
+
+def warn(reporter: Reporter, message: str) -> None:
+    """Report something that a user should know of, and that does not end the run."""
+    reporter({"event": "warning", "message": message})

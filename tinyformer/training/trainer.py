@@ -1,0 +1,124 @@
+"""Training from beginning to end: `train` starts a run, `resume` goes on with one.
+
+They set the stage: the directory and its lock, the text, the model, threads, signals. The loop is in
+`loop.py`, and so is the list of events that a reporter gets.
+
+Read before: `rundir.py`, `data.py`, `loop.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+
+from .. import models
+from ..errors import UsageError
+from . import checkpoint, rundir, runlog
+from .config import RunConfig, for_resume
+from .data import Corpus, prepare, reopen
+from .loop import Reporter, Trainer, warn
+from .rundir import Run
+from .signals import Stopped, StopRequest, stop_requests
+from .step import Workers
+
+
+def train(
+    config: RunConfig, reporter: Reporter, *, out: str | Path | None = None, dry_run: bool = False
+) -> dict[str, Any]:
+    """Train a new model.
+
+    Args:
+        config: the settings; what is None is chosen here.
+        reporter: called with each event.
+        out: the run's directory, new or empty; by default the next free runs/<file stem>-<mode>.
+        dry_run: report shapes and costs, make one step, and leave nothing behind.
+
+    Returns:
+        The last event, "end".
+
+    Raises:
+        UsageError: the settings or the text cannot be used. Nothing is left behind.
+        Stopped: SIGINT or SIGTERM came; the run is saved.
+        TinyformerError: something failed; the message says where the last good state is.
+    """
+    if dry_run:
+        with tempfile.TemporaryDirectory(prefix="tinyformer-") as folder:
+            once = config.replace(steps=1, warmup=None, sample_every=0)
+            return _begin(once, reporter, Path(folder) / "dry-run", dry_run=True)
+    return _begin(config, reporter, out, dry_run=False)
+
+
+def resume(path: str | Path, reporter: Reporter, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Go on with a run from its newest good checkpoint.
+
+    On the same machine, with the same libraries and number of threads, the result equals that of a run that
+    was never interrupted, bit for bit; a warning tells what differs.
+
+    Args:
+        path: the run's directory.
+        reporter: called with each event.
+        changes: settings that are to differ from now on, by name (`config.CHANGEABLE`).
+
+    Returns:
+        The last event, "end".
+
+    Raises:
+        UsageError: it is no run, or a change is not possible.
+        TinyformerError: as `train`; or no checkpoint is in order.
+    """
+    run = rundir.open_run(path)
+    with stop_requests() as stop, run.lock():
+        stored = run.config()
+        config = for_resume(stored, changes or {})
+        shape, corpus = reopen(run, config)
+        saved = checkpoint.newest(run.checkpoints, on_damage=lambda message: warn(reporter, message))
+        if saved.step > config.steps:
+            raise UsageError(f"{run.path} has done {saved.step} steps; give --steps {saved.step} or more")
+        runlog.cut_back(run.log_file, saved.step)
+        if config != stored:
+            run.write_config(config)
+        with _trainer(run, config, shape, corpus, reporter, stop) as trainer:
+            trainer.restore(saved)
+            trainer.announce()
+            return trainer.go()
+
+
+def _begin(config: RunConfig, reporter: Reporter, out: str | Path | None, *, dry_run: bool) -> dict[str, Any]:
+    first = config.files[0] if config.files else "text"
+    with stop_requests() as stop, rundir.new_run(out, first, config.mode) as run:
+
+        def progress(done: int, total: int, what: str) -> None:
+            if stop.number:
+                raise Stopped("stopped before the training began; nothing is left behind", stop.number)
+            reporter({"event": "prepare", "done": done, "total": total, "what": what})
+
+        config, shape, corpus = prepare(run, config, progress)
+        with _trainer(run, config, shape, corpus, reporter, stop) as trainer:
+            if dry_run:
+                return trainer.try_out()
+            trainer.announce()
+            run.checkpoints.mkdir()
+            trainer.save()
+            run.write_config(config)
+            return trainer.go()
+
+
+@contextlib.contextmanager
+def _trainer(
+    run: Run, config: RunConfig, shape: models.ModelConfig, corpus: Corpus, reporter: Reporter, stop: StopRequest
+) -> Iterator[Trainer]:
+    """A trainer with its threads, its log, and the numerical settings that hold while it runs."""
+    with (
+        threadpoolctl.threadpool_limits(1, "blas"),
+        np.errstate(over="ignore", invalid="ignore", divide="ignore"),  # every step looks for itself
+        Workers(config.threads or 1) as workers,
+        contextlib.closing(runlog.RunLog(run.log_file)) as log,
+    ):
+        model = models.build(shape, backend=config.backend, dtype=config.precision, seed=config.seed)
+        yield Trainer(run, config, corpus, model, workers, log, reporter, stop)
