@@ -88,7 +88,7 @@ class App(click.Group):
                 traceback.print_exc()
             code, message = _verdict(error)
             if message:
-                click.echo(f"Error: {message}", err=True)
+                click.echo(message if code > 128 else f"Error: {message}", err=True)
         sys.exit(code)
 
 
@@ -107,7 +107,7 @@ def _verdict(error: Exception) -> tuple[int, str]:
     if isinstance(error, click.ClickException):
         return error.exit_code, error.format_message()
     if isinstance(error, TinyformerError):
-        return error.exit_code, str(error)
+        return error.exit_code, " ".join(str(error).split())
     if isinstance(error, MemoryError):
         return 1, "out of memory; a smaller model, context or batch needs less (--dry-run shows how much)"
     if isinstance(error, OSError) and error.filename is not None:

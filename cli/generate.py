@@ -42,7 +42,7 @@ def _option(name: str, kind: type, help_: str, **more: Any) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per text, when all are complete.")
 @click.pass_context
 def command(
-    context: click.Context,
+    ctx: click.Context,
     run: str,
     prompt: str | None,
     prompt_file: str | None,
@@ -57,7 +57,7 @@ def command(
     A text may be longer than the model's context: when that is full, its older half is forgotten. With several
     samples, a line of three dashes stands between two texts.
     """
-    given = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}
+    given = {name for name in ctx.params if ctx.get_parameter_source(name).name == "COMMANDLINE"}
     _check_together(given, greedy, settings["beams"])
     if greedy:
         settings["temperature"] = 0.0

@@ -54,18 +54,18 @@ def command(model: str | None, batch_size: int, as_json: bool) -> None:
 
 def _config(name: str) -> tuple[Any, int]:
     """The configuration of a run or a preset, and the bytes of its numbers."""
-    from ..models import PRESETS, ModelConfig, resolve
+    from ..models import PRESETS
 
     if name in PRESETS:
         return _preset(name), 4
     if not Path(name).exists() and "/" not in name:
         known = nearest(name, PRESETS) or f"; presets are {', '.join(PRESETS)}"
         raise click.UsageError(f"there is no run directory and no preset {name!r}{known}")
+    from ..training.data import model_config
     from ..training.rundir import open_run
 
     settings = open_run(name).config()
-    given = {"preset": settings.preset} if "layers" not in settings.model else {}
-    config = resolve(**given, **settings.model) if given else ModelConfig(**settings.model)
+    config = model_config(settings, settings.model.get("vocabulary"))
     return config, 8 if settings.precision == "float64" else 4
 
 

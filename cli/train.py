@@ -70,7 +70,7 @@ def _option(name: str, kind: Any, help_: str, *, chosen: str | None = None, **mo
 @click.option("--log-format", type=Choice(FORMATS), default="auto", show_default=True, help="Of the progress.")
 @click.pass_context
 def command(
-    context: click.Context,
+    ctx: click.Context,
     files: tuple[str, ...],
     out: str | None,
     config: str | None,
@@ -78,34 +78,37 @@ def command(
     dry_run: bool,
     log_format: str,
     **settings: Any,
-) -> int | None:
+) -> None:
     """Train a model on plain text FILEs.
 
     With no option it trains a small model for about five minutes and tells what to run next. One size is
     enough: --width or --layers alone chooses the rest. Ctrl-C saves, and --resume goes on from there.
     """
-    given = {name: settings[name] for name in settings if _is_given(context, name)}
+    given = {name: settings[name] for name in settings if _is_given(ctx, name)}
     if files:
         given["files"] = files
     if resume is not None:
-        _check_resume(out, config, dry_run)
-    elif config is not None:
-        given = _merged(read_options(config), given)
-    given = _nested(given)
+        _check_resume({"FILE": files, "--out": out, "--config": config, "--dry-run": dry_run})
 
-    from ..training.trainer import resume_training, train
+        from ..training import trainer
+
+        with view(log_format) as report:
+            trainer.resume(resume, report, given)
+        return
+    if config is not None:
+        given = _merged(read_options(config), given)
+    run_config = RunConfig(**_nested(given))
+    if not run_config.files:
+        raise click.UsageError("no text to train on: name at least one FILE")
+
+    from ..training import trainer
 
     with view(log_format) as report:
-        if resume is not None:
-            return resume_training(resume, given, report)
-        run_config = RunConfig(**given)
-        if not run_config.files:
-            raise click.UsageError("no text to train on: name at least one FILE")
-        return train(run_config, report, out=out, dry_run=dry_run)
+        trainer.train(run_config, report, out=out, dry_run=dry_run)
 
 
-def _is_given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name).name != "DEFAULT"
+def _is_given(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name).name != "DEFAULT"
 
 
 def _nested(given: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +125,7 @@ def _merged(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return stored | given
 
 
-def _check_resume(out: str | None, config: str | None, dry_run: bool) -> None:
-    for flag, value in (("--out", out), ("--config", config), ("--dry-run", dry_run)):
+def _check_resume(excluded: dict[str, Any]) -> None:
+    for name, value in excluded.items():
         if value:
-            raise click.UsageError(f"--resume goes on with a run as it is: leave out {flag}")
+            raise click.UsageError(f"--resume goes on with a run and its own text and place: leave out {name}")

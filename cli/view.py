@@ -98,7 +98,7 @@ def _rich() -> Iterator[Callable[[Event], None]]:
                     description=describe(event),
                 )
             else:
-                if kind in ("start", "end"):
+                if kind in ("start", "dry_run", "end"):
                     progress.update(task, visible=False)
                 text = describe(event)
                 if text and kind != "saved":
@@ -129,6 +129,47 @@ def _prepare(event: Event) -> str:
     return f"{event['what']}: {quantity(event['done'], 'B')} of {quantity(event['total'], 'B')}"
 
 
+def _start(event: Event) -> str:
+    onwards = f", from step {event['step']}" if event["step"] else ""
+    return f"training {event['run']}{onwards}: {_size(event)}\n{_text(event)}\n{_references(event)}"
+
+
+def _dry_run(event: Event) -> str:
+    shapes = {name: " x ".join(map(str, shape)) for name, shape in event["shapes"].items()}
+    memory = event["memory_per_step"]
+    sections = {
+        "shapes": shapes,
+        "parameters": {part: f"{count:,}" for part, count in event["parameters_by_part"].items()},
+        "a step": {"FLOPs": quantity(event["flops_per_step"], "FLOP")}
+        | {part: quantity(count, "B") for part, count in memory.items()}
+        | {"memory in all": quantity(sum(memory.values()), "B") + " (activations are estimated)"},
+    }
+    lines = [f"dry run: {_size(event)}", _text(event), _references(event)]
+    for heading, values in sections.items():
+        lines += [heading, *(f"  {name:<40} {value}" for name, value in values.items())]
+    return "\n".join(lines)
+
+
+def _size(event: Event) -> str:
+    model = event["model"]
+    sizes = "{mode}, {layers} layers, width {width}, {heads} heads, context {context}".format_map(model)
+    return f"{sizes}, {event['parameters']:,} parameters"
+
+
+def _text(event: Event) -> str:
+    return (
+        f"text: {event['train_tokens']:,} tokens to train on, {event['validation_tokens']:,} to validate on "
+        f"({event['tokenizer']}, {event['model']['vocabulary']} kinds); {event['tokens_per_step']:,} tokens a step"
+    )
+
+
+def _references(event: Event) -> str:
+    return (
+        f"losses to compare with: {number(event['ln_v'])} by guessing (ln v), {number(event['unigram_entropy'])} "
+        f"by how common each token is (unigram entropy, {number(event['unigram_bits_per_byte'], 3)} bits/byte)"
+    )
+
+
 def _train(event: Event) -> str:
     left = event.get("seconds_left")
     parts = [
@@ -151,6 +192,15 @@ def _sample(event: Event) -> str:
     return f"sample at step {event['step']}:\n" + "\n".join(f"  | {line}" for line in text.split("\n"))
 
 
+def _end(event: Event) -> str:
+    if event["run"] is None:
+        return f"one step took {event['seconds']:.2f} s; nothing was written"
+    figures = f"validation loss {number(event['validation_loss'])} nats per token"
+    bits = f"{number(event['validation_bits_per_byte'], 3)} bits/byte"
+    done = f"done: step {event['step']}, {figures}, {bits}, in {duration(event['seconds'])}"
+    return f"{done}\nnext: {event['next']}"
+
+
 def _saved(event: Event) -> str:
     return f"saved {event['path']}"
 
@@ -161,11 +211,14 @@ def _warning(event: Event) -> str:
 
 _WORDS: dict[str, Callable[[Event], str]] = {
     "prepare": _prepare,
+    "start": _start,
+    "dry_run": _dry_run,
     "train": _train,
     "validation": _validation,
     "sample": _sample,
     "saved": _saved,
     "warning": _warning,
+    "end": _end,
 }
 
 
