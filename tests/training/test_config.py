@@ -114,7 +114,5 @@ def test_fields_are_documented():
 
 def test_importing_the_settings_loads_no_array_library():
     command = "import sys, tinyformer.training.config; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", command], check=True, capture_output=True, text=True
-    ).stdout
+    loaded = subprocess.run([sys.executable, "-c", command], check=True, capture_output=True, text=True).stdout
     assert not {"numpy", "rich", "click"} & set(loaded.split())

@@ -1,0 +1,139 @@
+"""AdamW and the flat storage, against the papers' formulas in plain Python and against torch."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyformer import Tensor, backends
+from tinyformer.training.optimizer import AdamW, FlatParameters, adamw, clip_scale
+
+
+def parameters(seed=0, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    shapes = {"bias": (3,), "weight": (4, 3), "scale": (), "table": (2, 3, 2), "gain": (5,)}
+    return {
+        name: Tensor(np.asarray(rng.standard_normal(shape), dtype), requires_grad=True)
+        for name, shape in shapes.items()
+    }
+
+
+def test_flat_storage_shares_memory_and_puts_matrices_first():
+    given = parameters()
+    before = {name: tensor.numpy().copy() for name, tensor in given.items()}
+    flat = FlatParameters(given)
+    assert flat.names == ["weight", "table", "bias", "scale", "gain"]
+    assert flat.decay_end == 12 + 12
+    assert flat.values.shape == (33,)
+    for name, tensor in given.items():
+        np.testing.assert_array_equal(tensor.numpy(), before[name])
+        assert np.shares_memory(tensor.array, flat.values)
+    flat.values[...] = 7
+    assert all((tensor.numpy() == 7).all() for tensor in given.values())
+    views = flat.views(flat.values)
+    assert {name: view.shape for name, view in views.items()} == {n: t.shape for n, t in given.items()}
+
+
+def test_gradients_add_up_in_place_and_absent_ones_are_zero():
+    given = parameters()
+    flat = FlatParameters(given)
+    flat.gradients[...] = 99
+    ones = {tensor: np.ones(tensor.shape) for name, tensor in given.items() if name != "gain"}
+    flat.accumulate(ones, first=True)
+    flat.accumulate({given["bias"]: np.array([1.0, 2.0, 3.0])}, first=False)
+    found = flat.views(flat.gradients)
+    np.testing.assert_array_equal(found["bias"], [2, 3, 4])
+    np.testing.assert_array_equal(found["weight"], np.ones((4, 3)))
+    np.testing.assert_array_equal(found["gain"], np.zeros(5))
+    assert flat.gradient_norm() == pytest.approx(math.sqrt(12 + 12 + 1 + 4 + 9 + 16))
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 6),
+    st.floats(0, 0.99),
+    st.floats(0, 0.999),
+    st.floats(1e-10, 1e-2),
+    st.floats(0, 1),
+    st.sampled_from(["reference", "kernel"]),
+)
+def test_adamw_is_the_papers_algorithm(seed, steps, beta1, beta2, epsilon, decay, which):
+    rng = np.random.default_rng(seed)
+    size, decay_end, rate, scale = 7, int(rng.integers(0, 8)), 0.1, 0.5
+    values = rng.standard_normal(size)
+    expected, m, v = values.tolist(), [0.0] * size, [0.0] * size
+    first, second = np.zeros(size), np.zeros(size)
+    update = adamw if which == "reference" else backends.get("numpy").updates["adamw"]
+    for t in range(1, steps + 1):
+        gradients = rng.standard_normal(size)
+        kept = gradients.copy()
+        settings = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon, "weight_decay": decay}
+        places = {"decay_end": decay_end, "step": t, "gradient_scale": scale}
+        update(values, gradients, first, second, learning_rate=rate, **settings, **places)
+        np.testing.assert_array_equal(gradients, kept)
+        for i in range(size):  # Loshchilov & Hutter 2019, algorithm 2, lines 5 to 12, with a schedule of 1
+            g = kept[i] * scale
+            m[i] = beta1 * m[i] + (1 - beta1) * g
+            v[i] = beta2 * v[i] + (1 - beta2) * g * g
+            m_hat, v_hat = m[i] / (1 - beta1**t), v[i] / (1 - beta2**t)
+            decayed = rate * decay * expected[i] if i < decay_end else 0.0
+            expected[i] -= rate * m_hat / (math.sqrt(v_hat) + epsilon) + decayed
+    np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(first, m, rtol=1e-12)
+    np.testing.assert_allclose(second, v, rtol=1e-12)
+
+
+def test_the_kernel_works_in_blocks_that_the_decay_may_cut():
+    rng = np.random.default_rng(0)
+    size, decay_end = 40_001, 17_001
+    values, gradients = rng.standard_normal((2, size))
+    settings = {"learning_rate": 0.1, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8, "weight_decay": 0.5}
+    results = []
+    for update in (adamw, backends.get("numpy").updates["adamw"]):
+        mine, first, second = values.copy(), np.zeros(size), np.zeros(size)
+        update(mine, gradients, first, second, **settings, decay_end=decay_end, step=1)
+        results.append((mine, first, second))
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("norm", "clip", "scale"), [(4.0, 1.0, 0.25), (0.5, 1.0, 1.0), (4.0, 0.0, 1.0), (0.0, 1.0, 1.0)]
+)
+def test_clipping_only_ever_shortens(norm, clip, scale):
+    assert clip_scale(norm, clip) == scale
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_a_gradient_that_is_not_finite_shows_in_the_norm(poison):
+    flat = FlatParameters(parameters())
+    flat.gradients[:] = 1
+    flat.gradients[5] = poison
+    assert not math.isfinite(flat.gradient_norm())
+
+
+@pytest.mark.oracle
+def test_twenty_steps_equal_torch():
+    torch = pytest.importorskip("torch")
+    given = parameters(3)
+    theirs = {name: torch.tensor(tensor.numpy().copy(), requires_grad=True) for name, tensor in given.items()}
+    flat = FlatParameters(given)
+    optimizer = AdamW.of(flat, beta1=0.9, beta2=0.95, epsilon=1e-8, weight_decay=0.1)
+    groups = [
+        {"params": [p for p in theirs.values() if p.ndim >= 2], "weight_decay": 0.1},
+        {"params": [p for p in theirs.values() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    reference = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.95), eps=1e-8)
+    rng = np.random.default_rng(4)
+    for step in range(1, 21):
+        gradients = {name: rng.standard_normal(tensor.shape) for name, tensor in given.items()}
+        flat.accumulate({given[name]: np.asarray(g) for name, g in gradients.items()}, first=True)
+        for name, parameter in theirs.items():
+            parameter.grad = torch.tensor(gradients[name], dtype=torch.float64).reshape(parameter.shape)
+        norm = flat.gradient_norm()
+        assert norm == pytest.approx(float(torch.nn.utils.clip_grad_norm_(theirs.values(), 1.0)))
+        optimizer.update(flat, learning_rate=0.01, step=step, gradient_scale=clip_scale(norm, 1.0))
+        reference.step()
+    for name, tensor in given.items():  # torch adds 1e-6 to the norm that it clips by
+        np.testing.assert_allclose(tensor.numpy(), theirs[name].detach().numpy(), rtol=1e-5, atol=1e-7)
