@@ -10,6 +10,7 @@ Read next: `numpy/backend.py`, then `tinyformer/tensor.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -49,7 +50,7 @@ class Backend:
     Attributes:
         name: how a user names it, such as "numpy".
         kernels: fast versions of composed functions, by the function's name.
-        updates: in-place updates of flat arrays that the optimisers use, by name; see `tinyformer/training/optimizer.py`.
+        updates: in-place updates of flat arrays, by name, for `tinyformer/training/optimizer.py`.
     """
 
     name = "array-api"
@@ -95,7 +96,7 @@ class Backend:
         """
         xp = self._namespace
         selects = xp.arange(shape[0], dtype=indices.dtype)[:, None] == indices[None, :]
-        flat = xp.reshape(values, (values.shape[0], -1))
+        flat = xp.reshape(values, (values.shape[0], math.prod(shape[1:])))
         return xp.reshape(xp.astype(selects, values.dtype) @ flat, shape)
 
     def generator(self, seed: int, *stream: int) -> Generator:

@@ -67,9 +67,10 @@ def check_gradients(
         return float(xp.sum(function(*moved).array * cotangent))
 
     directions = [random.normal(x.shape, xp.float64) for x in inputs]
-    names = ["all inputs together"] * (len(inputs) > 1) + [f"input {i}" for i in range(len(inputs))]
-    alone = [[v if i == j else xp.zeros_like(v) for j, v in enumerate(directions)] for i in range(len(inputs))]
-    for name, direction in zip(names, [directions] * (len(inputs) > 1) + alone):
+    checks = {
+        f"input {i}": [v if i == j else xp.zeros_like(v) for j, v in enumerate(directions)] for i in range(len(inputs))
+    }
+    for name, direction in (checks | {"all inputs together": directions}).items():
         numeric = (value(direction, epsilon) - value(direction, -epsilon)) / (2 * epsilon)
         exact = math.fsum(float(xp.sum(gradients[leaf] * v)) for leaf, v in zip(leaves, direction) if leaf in gradients)
         if not abs(numeric - exact) <= tolerance * max(1.0, abs(numeric), abs(exact)):

@@ -12,6 +12,7 @@ import platform
 import sys
 
 _AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
+_CPUINFO = "/proc/cpuinfo"
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8  # <malloc.h>
 
 
@@ -32,7 +33,7 @@ def _processor() -> tuple[str, set[str]]:
     """Vendor and feature flags of the first processor, empty where /proc/cpuinfo does not tell."""
     vendor, flags = "", set()
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        with open(_CPUINFO, encoding="ascii", errors="replace") as file:
             for line in file:
                 key, _, value = line.partition(":")
                 if key.strip() == "vendor_id":

@@ -26,7 +26,7 @@ def _blocks(size: int) -> Iterator[slice]:
 
 
 def _layer_norm_forward(xp, x, weight, bias, *, epsilon):
-    """Keeps the normalised rows and the reciprocal deviations; row sums are products with ones, which BLAS does best."""
+    """Keeps the normalised rows and the reciprocal deviations; row sums are products with ones: BLAS does them best."""
     rows = x.reshape(-1, x.shape[-1])
     average = np.full((rows.shape[1], 1), 1.0 / rows.shape[1], rows.dtype)
     normal = rows - rows @ average

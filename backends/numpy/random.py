@@ -18,7 +18,7 @@ class HostGenerator:
 
     def __init__(self, backend: Any, seed: int, *stream: int) -> None:
         self._backend = backend
-        self._numbers = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, *stream))))
+        self._numbers = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=stream)))
 
     def normal(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return self._backend.from_host(self._numbers.standard_normal(shape), dtype)

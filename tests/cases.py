@@ -1,0 +1,292 @@
+"""One gradient case for every primitive, composed function and kernel; the tests walk these tables.
+
+A case draws shapes and a seed and returns a function of Tensors with the float64 arrays to check it at. Anything
+that is not differentiated (indices, masks) is closed over. The tests fail when an operation has no case here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tinyformer import functional, ops
+
+SIZES = st.integers(1, 5)
+
+
+@dataclasses.dataclass
+class Draw:
+    """Random arrays of one backend, from a seed that hypothesis chose."""
+
+    xp: Any
+    data: Any
+
+    def __post_init__(self):
+        self.random = np.random.default_rng(self.data.draw(st.integers(0, 2**32 - 1), label="seed"))
+
+    def sizes(self, count: int) -> tuple[int, ...]:
+        return tuple(self.data.draw(SIZES, label="size") for _ in range(count))
+
+    def pick(self, *values: Any) -> Any:
+        return self.data.draw(st.sampled_from(values), label="setting")
+
+    def normal(self, *shape: int) -> Any:
+        return self.xp.from_host(self.random.standard_normal(shape))
+
+    def positive(self, *shape: int) -> Any:
+        return self.xp.from_host(self.random.uniform(0.5, 3.0, shape))
+
+    def apart(self, *shape: int) -> Any:
+        """Numbers at least 0.1 from each other and from 0, so that no kink lies within a finite difference."""
+        count = int(np.prod(shape))
+        ranks = self.random.permutation(count) - count // 2
+        return self.xp.from_host((ranks * 0.2 + 0.1 + self.random.uniform(-0.04, 0.04, count)).reshape(shape))
+
+    def integers(self, high: int, *shape: int) -> Any:
+        return self.xp.from_host(self.random.integers(0, high, shape))
+
+    def truths(self, *shape: int) -> Any:
+        return self.xp.from_host(self.random.random(shape) < 0.7)
+
+    def broadcasting(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Two shapes that broadcast against each other."""
+        full = self.sizes(self.data.draw(st.integers(0, 3), label="axes"))
+        pair = []
+        for _ in range(2):
+            kept = full[self.data.draw(st.integers(0, len(full)), label="leading axes left out") :]
+            pair.append(tuple(1 if self.data.draw(st.booleans(), label="length 1") else n for n in kept))
+        return pair[0], pair[1]
+
+
+Case = Callable[[Draw], tuple[Any, ...]]
+
+
+def _binary(operation: Callable, make: str = "normal") -> Case:
+    def case(draw: Draw):
+        first, second = draw.broadcasting()
+        values = getattr(draw, make)
+        return operation, values(*first), values(*second)
+
+    return case
+
+
+def _unary(operation: Callable, make: str = "normal") -> Case:
+    return lambda draw: (operation, getattr(draw, make)(*draw.sizes(draw.pick(0, 1, 2, 3))))
+
+
+def _maximum(draw: Draw):
+    values = draw.apart(2, *draw.sizes(2))
+    return ops.maximum, values[0, ...], values[1, ...]
+
+
+def _where(draw: Draw):
+    first, second = draw.broadcasting()
+    condition = draw.truths(*np.broadcast_shapes(first, second))
+    return lambda a, b: ops.where(condition, a, b), draw.normal(*first), draw.normal(*second)
+
+
+def _reduction(operation: Callable, make: str) -> Case:
+    def case(draw: Draw):
+        axis = draw.pick(None, 0, -1, (0, 2), (-1, 1))
+        keepdims = draw.pick(True, False)
+        return lambda x: operation(x, axis=axis, keepdims=keepdims), getattr(draw, make)(*draw.sizes(3))
+
+    return case
+
+
+def _reshape(draw: Draw):
+    a, b, c = draw.sizes(3)
+    shape = draw.pick((a * b * c,), (c, b, a), (b, -1), (1, a * b, c))
+    return lambda x: ops.reshape(x, shape=shape), draw.normal(a, b, c)
+
+
+def _permute(draw: Draw):
+    axes = draw.pick((0, 1, 2), (2, 0, 1), (1, 2, 0), (0, -1, 1))
+    return lambda x: ops.permute_dims(x, axes=axes), draw.normal(*draw.sizes(3))
+
+
+def _broadcast_to(draw: Draw):
+    full = draw.sizes(3)
+    shape = tuple(n if draw.pick(True, False) else 1 for n in full)[draw.pick(0, 1) :]
+    return lambda x: ops.broadcast_to(x, shape=full), draw.normal(*shape)
+
+
+def _concat(draw: Draw):
+    a, b, c, d = draw.sizes(4)
+    axis = draw.pick(1, -1)
+    return lambda x, y, z: ops.concat(x, y, z, axis=axis), draw.normal(a, b), draw.normal(a, c), draw.normal(a, d)
+
+
+def _getitem(draw: Draw):
+    a, b, c = (n + 1 for n in draw.sizes(3))
+    key = draw.pick(0, -1, slice(1, None), (slice(None), 1), (..., slice(None, None, 2)), (0, slice(0, 1), -1))
+    return lambda x: x[key], draw.normal(a, b, c)
+
+
+def _take(draw: Draw):
+    rows, width, n, m = draw.sizes(4)
+    indices = draw.integers(rows, *draw.pick((n,), (n, m), ()))
+    return lambda x: ops.take(x, indices), draw.normal(rows, width)
+
+
+def _take_along_axis(draw: Draw):
+    n, m, size = draw.sizes(3)
+    indices = draw.integers(size, n, m, 1)
+    return lambda x: ops.take_along_axis(x, indices), draw.normal(n, m, size)
+
+
+def _matmul(draw: Draw):
+    b, n, k, m = draw.sizes(4)
+    shapes = draw.pick(
+        ((n, k), (k, m)), ((b, n, k), (k, m)), ((n, k), (b, k, m)), ((b, 1, n, k), (m, k, n)), ((k,), (k,))
+    )
+    if draw.pick(True, False):
+        shapes = draw.pick((shapes[0], (k,)), ((k,), (b, k, m)), shapes)
+    return ops.matmul, draw.normal(*shapes[0]), draw.normal(*shapes[1])
+
+
+def _astype(draw: Draw):
+    return lambda x: ops.astype(x, dtype=draw.xp.float64), draw.normal(*draw.sizes(2))
+
+
+def _power(draw: Draw):
+    exponent = draw.pick(-1, 0, 0.5, 2, 3)
+    return lambda x: x**exponent, draw.positive(*draw.sizes(2))
+
+
+def _scale(draw: Draw):
+    factor = draw.pick(-2, 0.3, 0)
+    return lambda x: x * factor, draw.normal(*draw.sizes(2))
+
+
+PRIMITIVES: dict[str, Case] = {
+    "absolute": _unary(ops.absolute, "apart"),
+    "add": _binary(ops.add),
+    "astype": _astype,
+    "broadcast_to": _broadcast_to,
+    "concat": _concat,
+    "cos": _unary(ops.cos),
+    "divide": _binary(ops.divide, "positive"),
+    "erf": _unary(ops.erf),
+    "exp": _unary(ops.exp),
+    "getitem": _getitem,
+    "log": _unary(ops.log, "positive"),
+    "matmul": _matmul,
+    "max": _reduction(ops.max, "apart"),
+    "maximum": _maximum,
+    "multiply": _binary(ops.multiply),
+    "negative": _unary(ops.negative),
+    "permute_dims": _permute,
+    "power": _power,
+    "reshape": _reshape,
+    "scale": _scale,
+    "sin": _unary(ops.sin),
+    "sqrt": _unary(ops.sqrt, "positive"),
+    "subtract": _binary(ops.subtract),
+    "sum": _reduction(ops.sum, "normal"),
+    "take": _take,
+    "take_along_axis": _take_along_axis,
+    "tanh": _unary(ops.tanh),
+    "where": _where,
+}
+
+
+# Composed functions. Each case is built for any implementation of the function, so that the fused kernel and the
+# reference are put to the same question.
+
+
+def _softmax(draw: Draw, function: Callable):
+    n, m = draw.sizes(2)
+    mask = draw.pick(None, draw.truths(n, m), draw.truths(m))
+    return lambda x: function(x, mask), draw.normal(n, m)
+
+
+def _attention(draw: Draw, function: Callable):
+    b, h, t, c = draw.sizes(4)
+    t = draw.pick(t, t, 65, 130)  # beyond one block of queries
+    s = t + draw.pick(0, 0, 3)
+    settings = {"causal": draw.pick(True, False), "scale": draw.pick(None, 1.0)}
+    mask = draw.pick(None, draw.truths(b, 1, 1, s), draw.truths(b, h, t, s))
+    keep = draw.pick(None, draw.truths(b, h, t, s))
+    arrays = [draw.normal(b, t, h, c), draw.normal(b, s, h, c), draw.normal(b, s, h, c)]
+    arrays = [draw.xp.permute_dims(x, (0, 2, 1, 3)) for x in arrays]  # views, as the layers pass them
+    bias = [draw.normal(1, h, t, s)] if draw.pick(True, False) else []
+
+    def attend(q, k, v, bias=None):
+        return function(q, k, v, mask, bias, keep, dropout_rate=0.3, **settings)
+
+    return attend, *arrays, *bias
+
+
+def _cross_entropy(draw: Draw, function: Callable):
+    n, m, v = draw.sizes(3)
+    targets = draw.integers(v, n, m)
+    weights = draw.pick(None, draw.positive(n, m))
+    settings = {"total": draw.pick(None, 7.0), "smoothing": draw.pick(0.0, 0.1)}
+    return lambda x: function(x, targets, weights, **settings), draw.normal(n, m, v)
+
+
+def _rotary(draw: Draw, function: Callable):
+    b, h, t, pairs = draw.sizes(4)
+    cos, sin = draw.normal(t, pairs), draw.normal(t, pairs)
+    return lambda x: function(x, cos, sin), draw.normal(b, h, t, 2 * pairs)
+
+
+def _dropout(draw: Draw, function: Callable):
+    shape = draw.sizes(2)
+    keep = draw.pick(None, draw.truths(*shape))
+    return lambda x: function(x, keep, rate=0.3), draw.normal(*shape)
+
+
+def _with(width_arrays: tuple[bool, ...], **choices: tuple) -> Callable[[Draw, Callable], tuple]:
+    """Cases of a function of `... d` and weights of width d; an optional one may be left out."""
+
+    def case(draw: Draw, function: Callable):
+        *axes, d = draw.sizes(draw.pick(1, 2, 3))
+        d += 2  # a norm of one or two channels is nearly a step function
+        given = [draw.positive(d) for optional in width_arrays if not optional or draw.pick(True, False)]
+        settings = {name: draw.pick(*values) for name, values in choices.items()}
+        return lambda *inputs: function(*inputs, **settings), draw.normal(*axes, d + 1)[..., :d], *given
+
+    return case
+
+
+def _linear(draw: Draw, function: Callable):
+    *axes, d, f = draw.sizes(draw.pick(2, 3, 4))
+    bias = [draw.normal(f)] if draw.pick(True, False) else []
+    return function, draw.normal(*axes, d), draw.normal(d, f), *bias
+
+
+def _embedding(draw: Draw, function: Callable):
+    rows, width, n = draw.sizes(3)
+    ids = draw.integers(rows, n, 2)
+    return lambda weight: function(weight, ids), draw.normal(rows, width)
+
+
+def _of_one(make: str = "normal") -> Callable[[Draw, Callable], tuple]:
+    return lambda draw, function: (function, getattr(draw, make)(*draw.sizes(2)))
+
+
+COMPOSED: dict[str, Callable[[Draw, Callable], tuple]] = {
+    "attention": _attention,
+    "cross_entropy": _cross_entropy,
+    "dropout": _dropout,
+    "embedding": _embedding,
+    "gelu": _with((), approximate=(True, False)),
+    "layer_norm": _with((False, True), epsilon=(1e-5, 0.1)),
+    "linear": _linear,
+    "log_softmax": _of_one(),
+    "mean": _of_one(),
+    "relu": _of_one("apart"),
+    "rms_norm": _with((False,), epsilon=(1e-6, 0.1)),
+    "rotary": _rotary,
+    "sigmoid": _of_one(),
+    "silu": _of_one(),
+    "softmax": _softmax,
+}
+
+NOT_DIFFERENTIABLE = {functional.causal_mask, functional.check_targets}

@@ -1,0 +1,21 @@
+"""What every test may use: the hypothesis profiles, and each array library in turn."""
+
+import array_api_strict
+import numpy
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tinyformer import backends
+
+COMMON = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+settings.register_profile("quick", max_examples=15, **COMMON)
+settings.register_profile("thorough", max_examples=1000, **COMMON)
+settings.load_profile("quick")
+
+LIBRARIES = {"numpy": numpy, "array-api-strict": array_api_strict}
+
+
+@pytest.fixture(params=LIBRARIES)
+def xp(request):
+    """A backend: NumPy with its kernels, and a strict namespace that has only what the standard defines."""
+    return backends.of(LIBRARIES[request.param].zeros(()))
