@@ -4,10 +4,17 @@ Reading order: `tensor.py` (the engine), `ops.py` (the primitives and their deri
 norms and losses composed of them), `fused.py`, `nn/` (layers), `models/`, `objectives/`, `training/`, `generation/`.
 """
 
-from . import backends, einops_backend, functional, ops
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import backends, einops_backend, functional, nn, ops
 from .errors import TinyformerError, UsageError
 from .gradcheck import check_gradients
 from .tensor import Tensor, backward, no_grad, primitive
+
+if TYPE_CHECKING:
+    from .loading import load
 
 __version__ = "0.1.0"
 
@@ -20,7 +27,18 @@ __all__ = [
     "check_gradients",
     "einops_backend",
     "functional",
+    "load",
+    "nn",
     "no_grad",
     "ops",
     "primitive",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`load` comes at its first use: it brings NumPy with it, which `import tinyformer` does without."""
+    if name == "load":
+        from .loading import load
+
+        return load
+    raise AttributeError(f"module 'tinyformer' has no attribute {name!r}")

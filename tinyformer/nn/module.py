@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .. import backends
-from ..tensor import Array, Tensor
+from ..tensor import Tensor
 
 
 class Module:
@@ -68,21 +68,20 @@ class Initializer:
     Args:
         backend: the name of it.
         dtype: "float32" or "float64".
-        seed: the same seed gives the same parameters, on every backend.
+        seed: the same seed gives the same parameters, on every backend; None gives zeros, to be assigned to.
     """
 
-    def __init__(self, backend: str = "numpy", dtype: str = "float32", seed: int = 0) -> None:
+    def __init__(self, backend: str = "numpy", dtype: str = "float32", seed: int | None = 0) -> None:
         self.backend = backends.get(backend)
         self.dtype = getattr(self.backend, dtype)
-        self._random = self.backend.generator(seed, 0)
+        self._random = None if seed is None else self.backend.generator(seed, 0)
 
     def normal(self, *shape: int, std: float) -> Tensor:
         """Normal numbers with mean 0."""
-        return self._parameter(self._random.normal(shape, self.dtype) * std)
+        if self._random is None:
+            return self.constant(*shape, value=0.0)
+        return Tensor(self._random.normal(shape, self.dtype) * std, requires_grad=True)
 
     def constant(self, *shape: int, value: float) -> Tensor:
         """One value everywhere."""
-        return self._parameter(self.backend.full(shape, value, dtype=self.dtype))
-
-    def _parameter(self, array: Array) -> Tensor:
-        return Tensor(array, requires_grad=True)
+        return Tensor(self.backend.full(shape, value, dtype=self.dtype), requires_grad=True)
