@@ -32,6 +32,16 @@ FORMAT = 1
 KEPT = 2
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _MOST_STATE = 1 << 18  # bytes
+_STATE = {
+    "step": int,
+    "seed": int,
+    "tokens_seen": int,
+    "failures": int,
+    "validation": dict,
+    "config_digest": str,
+    "fingerprint": dict,
+    "sha256": dict,
+}
 _NAME = re.compile(r"step-(\d{6,18})")
 
 
@@ -64,7 +74,7 @@ def save(
         step: updates of the weights so far.
         model: the weights by name, NumPy arrays.
         optimizer: the running means, NumPy arrays.
-        state: what else to keep, as JSON can hold it.
+        state: the rest of state.json: seed, tokens_seen, failures, validation, config_digest, fingerprint.
 
     Returns:
         The checkpoint's directory.
@@ -205,14 +215,15 @@ def _seal(state: dict[str, Any]) -> str:
 def _read_state(path: Path) -> dict[str, Any]:
     try:
         state = json.loads(files.read_file(path, _MOST_STATE))
-        if not isinstance(state, dict) or not isinstance(state.get("sha256"), dict):
+        if not isinstance(state, dict) or "sha256" not in state:
             raise ValueError("it is not the state of a checkpoint")
         if state.get("format") != FORMAT:
             raise ValueError("it was written by another version of tinyformer")
         if state.pop("seal", None) != _seal(state):
             raise ValueError("it has changed since it was saved")
-        if type(state.get("step")) is not int or not {MODEL, OPTIMIZER} <= state["sha256"].keys():
-            raise ValueError("it is incomplete")
+        wrong = [name for name, kind in _STATE.items() if type(state.get(name)) is not kind]
+        if wrong or state["step"] < 0 or not {MODEL, OPTIMIZER} <= state["sha256"].keys():
+            raise ValueError(f"it is incomplete: {', '.join(wrong) or 'step or sha256'}")
     except OSError as error:
         raise DamagedFile(f"cannot read {path}: {files.reason(error)}") from error
     except (ValueError, RecursionError) as error:

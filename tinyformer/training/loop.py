@@ -9,24 +9,20 @@ Read before: `step.py`, `data.py`, `checkpoint.py`. Read next: `trainer.py`, whi
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from ..analysis import counts
-from ..backends.numpy import blas
 from ..errors import TinyformerError
 from ..generation import sample_text
 from . import checkpoint, runlog
 from .config import RunConfig
 from .data import Corpus, per_byte
 from .files import WriteError
+from .fingerprint import differences, fingerprint
 from .optimizer import AdamW, FlatParameters
 from .rundir import Run
 from .schedule import learning_rate
@@ -89,7 +85,7 @@ class Trainer:
         )
         self._step = 0  # the last one that is done
         self._saved = -1  # the step of the newest checkpoint
-        self._tokens = 0.0  # trained on so far
+        self._tokens = 0  # trained on so far
         self._failures = 0  # steps in a row that updated nothing
         self._validation: dict[str, Any] = {}  # the newest figures
         self._log_trouble = ""
@@ -122,8 +118,7 @@ class Trainer:
             if last or stopping:
                 self.save()
             elif step % config.save_every == 0:
-                with self._survive(WriteError):
-                    self.save()
+                self._try_to_save()
             if stopping:
                 next_command = f"tinyformer train --resume {self.run.path}"
                 raise Stopped(f"stopped and saved at step {step}; go on with: {next_command}", stopping)
@@ -181,11 +176,9 @@ class Trainer:
         self._validation = state["validation"]
         if state["config_digest"] != self.config.digest:
             warn(self._report, f"{self.run.config_file} was changed by hand since the checkpoint was saved")
-        now = self._fingerprint()
-        for name, before in state["fingerprint"].items():
-            if now.get(name) != before:
-                what = f"{name} was {before} and is now {now.get(name)}"
-                warn(self._report, f"{what}; the last bits of the results may differ")
+        now = fingerprint(self.config.backend, self._workers.count)
+        if different := differences(state["fingerprint"], now):
+            warn(self._report, different)
 
     def save(self) -> None:
         """Write a checkpoint of the present state, unless there is one.
@@ -206,7 +199,7 @@ class Trainer:
             "failures": self._failures,
             "validation": self._validation,
             "config_digest": self.config.digest,
-            "fingerprint": self._fingerprint(),
+            "fingerprint": fingerprint(self.config.backend, self._workers.count),
         }
         self._note(self._log.sync())
         model = {name: xp.to_host(tensor.array) for name, tensor in self.model.parameters().items()}
@@ -214,6 +207,13 @@ class Trainer:
         path = checkpoint.save(self.run.checkpoints, self._step, model, means, state)
         self._saved = self._step
         self._report({"event": "saved", "step": self._step, "path": str(path)})
+
+    def _try_to_save(self) -> None:
+        """Save, or go on training from memory: a disk that is full now may not be at the next checkpoint."""
+        try:
+            self.save()
+        except WriteError as error:
+            warn(self._report, f"{error}; training goes on, and the next checkpoint will be tried as usual")
 
     def _one_step(self, step: int, rate: float) -> tuple[Outcome, float]:
         config = self.config
@@ -232,7 +232,7 @@ class Trainer:
             workers=self._workers,
         )
         self._step, self._failures = step, 0 if outcome.updated else self._failures + 1
-        self._tokens += batch.tokens if outcome.updated else 0
+        self._tokens += round(batch.tokens) if outcome.updated else 0
         return outcome, batch.tokens
 
     def _rate(self, step: int) -> float:
@@ -318,30 +318,11 @@ class Trainer:
             "threads": self._workers.count,
         }
 
-    def _fingerprint(self) -> dict[str, str]:
-        """What the last bits of a result depend on, besides the settings."""
-        libraries = [f"{found['library']} {found['version']} {found['kernels']}" for found in blas.describe()]
-        return {
-            "machine": platform.machine(),
-            "numpy": np.__version__,
-            "matrix products": ", ".join(libraries) or "unknown",
-            "threads": str(self._workers.count),
-            "backend": self.config.backend,
-        }
-
     def _note(self, trouble: str) -> None:
         """Warn once while the log cannot be written."""
         if trouble and not self._log_trouble:
             warn(self._report, trouble)
         self._log_trouble = trouble
-
-    @contextlib.contextmanager
-    def _survive(self, kind: type[TinyformerError]) -> Iterator[None]:
-        """Training goes on from memory where a checkpoint cannot be written; the next one may succeed."""
-        try:
-            yield
-        except kind as error:
-            warn(self._report, f"{error}; training goes on, and the next checkpoint will be tried as usual")
 
 
 def warn(reporter: Reporter, message: str) -> None:

@@ -68,7 +68,7 @@ def split(batch: Batch, parts: int) -> list[Batch]:
 
 def host_random(seed: int, *stream: int) -> np.random.Generator:
     """Random numbers on the host that are a function of these integers: for what an objective draws."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, *stream))))
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=stream)))
 
 
 def accumulate_gradient(

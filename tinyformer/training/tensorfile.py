@@ -103,7 +103,9 @@ def _parse(text: bytes, data_bytes: int) -> list[_Entry]:
     header = json.loads(text)
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its metadata are not texts")
     entries = sorted((_entry(name, fields) for name, fields in header.items()), key=lambda e: (e.begin, e.end))
     position = 0
     for entry in entries:
