@@ -64,15 +64,18 @@ def command(
     options = Options(**settings, stop=tuple(text.encode() for text in stop))
     start = _read_prompt(prompt, prompt_file)
 
+    import threadpoolctl
+
     from ..generation import generate
     from .runs import load_run
 
     model, tokenizer = load_run(run)
-    pieces = generate(model, tokenizer, start, options)
-    if as_json:
-        _print_json(pieces, start, options)
-    else:
-        _print_text(pieces, start if echo else b"", options)
+    with threadpoolctl.threadpool_limits(1, "blas"):  # the products are small: threads would wait for each other
+        pieces = generate(model, tokenizer, start, options)
+        if as_json:
+            _print_json(pieces, start, options)
+        else:
+            _print_text(pieces, start if echo else b"", options)
 
 
 def _check_together(given: set[str], greedy: bool, beams: int | None) -> None:

@@ -78,7 +78,7 @@ def _rich() -> Iterator[Callable[[Event], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False)
     columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
     # Drawn when there is news, not by a thread of its own: the processor belongs to the training.
     with Progress(*columns, console=console, auto_refresh=False, transient=True) as progress:

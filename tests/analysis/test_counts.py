@@ -2,7 +2,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyformer import backends, backward, fused
@@ -30,7 +30,6 @@ def configs(draw):
 
 
 @given(configs())
-@settings(max_examples=60)
 def test_the_formulas_count_what_a_built_model_has(config):
     built = build(config).parameters()
     assert counts.count_parameters(config) == sum(p.array.size for p in built.values())
@@ -68,7 +67,6 @@ def test_the_published_sizing_of_gpt2_without_biases():
 
 
 @given(configs(), st.integers(1, 20))
-@settings(max_examples=20)
 def test_flops_are_the_matrix_products_that_a_forward_pass_makes(config, tokens):
     """Worked out from the shapes of the built model's own matrices."""
     tokens = min(tokens, config.context)

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stand_ins import ByteTokenizer, StandInModel
 
@@ -34,7 +34,6 @@ def greedy_by_hand(model, prompt, tokens):
 
 
 @given(seeds, st.integers(1, 9), st.integers(1, 20), st.booleans())
-@settings(max_examples=40)
 def test_greedy_takes_the_likeliest_token_also_beyond_the_context(seed, context, length, cache):
     model = StandInModel(context=context, seed=seed)
     prompt = bytes(ord("a") + n % 5 for n in range(1 + seed % 12))
@@ -66,7 +65,6 @@ def test_the_window_drops_its_oldest_half_when_it_is_full(tokens, context):
         },
     ),
 )
-@settings(max_examples=40)
 def test_the_cache_changes_nothing(seed, options):
     model = StandInModel(seed=seed, context=7)
     with_cache = texts(model, tokens=20, cache=True, **options)
@@ -80,7 +78,6 @@ def test_the_cache_reads_each_position_once_until_the_context_is_full():
 
 
 @given(seeds, st.integers(0, 50))
-@settings(max_examples=30)
 def test_a_sample_does_not_depend_on_its_company(seed, random_seed):
     model = StandInModel(seed=seed)
     many = texts(model, tokens=12, samples=4, seed=random_seed, temperature=1.5)
@@ -119,7 +116,6 @@ def test_sampled_tokens_follow_the_model():
 
 
 @given(seeds, st.integers(1, 3))
-@settings(max_examples=25)
 def test_a_beam_that_keeps_everything_finds_the_likeliest_text(seed, length):
     model = StandInModel(vocabulary=4, seed=seed, context=10)
     every = itertools.product(range(4), repeat=length)
@@ -131,7 +127,6 @@ def test_a_beam_that_keeps_everything_finds_the_likeliest_text(seed, length):
 
 
 @given(seeds, st.floats(0, 2))
-@settings(max_examples=25)
 def test_texts_of_unequal_length_compete_by_their_normalised_score(seed, alpha):
     """Every text of up to 3 tokens that ends at its first "d", scored by hand."""
     model = StandInModel(vocabulary=4, seed=seed, context=10)
@@ -154,7 +149,6 @@ def test_texts_of_unequal_length_compete_by_their_normalised_score(seed, alpha):
 
 
 @given(seeds, st.sampled_from([1.0, 1.5]), st.booleans())
-@settings(max_examples=25)
 def test_one_beam_is_greedy(seed, penalty, cache):
     model = StandInModel(seed=seed)
     options = {"tokens": 20, "repetition_penalty": penalty}

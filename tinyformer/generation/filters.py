@@ -26,26 +26,21 @@ def penalise_repetition(logits: np.ndarray, seen: np.ndarray, penalty: float) ->
 
 def keep_top_k(logits: np.ndarray, k: int) -> np.ndarray:
     """Keep exactly the k largest logits of each row; of equal ones the smaller token id (Fan 2018, §5)."""
-    if k >= logits.shape[-1]:
+    size = logits.shape[-1]
+    if k >= size:
         return logits
-    order = _descending(logits)[:, k:]
-    kept = logits.copy()
-    np.put_along_axis(kept, order, -np.inf, axis=-1)
-    return kept
+    return _keep(logits, np.partition(logits, size - k, axis=-1)[:, size - k, None], k)
 
 
 def keep_top_p(logits: np.ndarray, p: float) -> np.ndarray:
     """Keep each row's smallest set of likeliest tokens with probability >= p (Holtzman 2020, §3.1)."""
     if p >= 1:
         return logits
-    order = _descending(logits)
-    descending = np.take_along_axis(logits, order, axis=-1)
+    descending = np.sort(logits, axis=-1)[:, ::-1]
     reached = np.cumsum(np.exp(log_softmax(descending)), axis=-1) >= p
-    # A token goes when the likelier ones before it reach p without it.
-    descending[:, 1:][reached[:, :-1]] = -np.inf
-    kept = np.empty_like(logits)
-    np.put_along_axis(kept, order, descending, axis=-1)
-    return kept
+    reached[:, -1] = True  # rounding may leave the sum of all just below p
+    last = reached.argmax(axis=-1)[:, None]
+    return _keep(logits, np.take_along_axis(descending, last, axis=-1), last + 1)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -71,6 +66,8 @@ def draw(logits: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     return (cumulative <= target[:, None]).sum(axis=-1)
 
 
-def _descending(values: np.ndarray) -> np.ndarray:
-    """Indices that sort each row from the largest down; equal values by index."""
-    return np.argsort(-values, axis=-1, kind="stable")
+def _keep(logits: np.ndarray, threshold: np.ndarray, count: np.ndarray | int) -> np.ndarray:
+    """Keep what is above each row's threshold, and of what equals it the first, up to `count` in all."""
+    above, equal = logits > threshold, logits == threshold
+    wanted = count - above.sum(axis=-1, keepdims=True)
+    return np.where(above | (equal & (equal.cumsum(axis=-1) <= wanted)), logits, -np.inf)
