@@ -210,11 +210,12 @@ def _attention(draw: Draw, function: Callable):
     t = draw.pick(t, t, 65, 130)  # beyond one block of queries
     s = t + draw.pick(0, 0, 3)
     settings = {"causal": draw.pick(True, False), "scale": draw.pick(None, 1.0)}
-    mask = draw.pick(None, draw.truths(b, 1, 1, s), draw.truths(b, h, t, s))
+    plain = draw.pick(True, False)  # half of the cases are ones that kernels support
+    mask = None if plain else draw.pick(None, draw.truths(b, 1, 1, s), draw.truths(b, h, t, s))
     keep = draw.pick(None, draw.truths(b, h, t, s))
     arrays = [draw.normal(b, t, h, c), draw.normal(b, s, h, c), draw.normal(b, s, h, c)]
     arrays = [draw.xp.permute_dims(x, (0, 2, 1, 3)) for x in arrays]  # views, as the layers pass them
-    bias = [draw.normal(1, h, t, s)] if draw.pick(True, False) else []
+    bias = [] if plain or draw.pick(True, False) else [draw.normal(1, h, t, s)]
 
     def attend(q, k, v, bias=None):
         return function(q, k, v, mask, bias, keep, dropout_rate=0.3, **settings)
