@@ -26,7 +26,7 @@ def load(path: str | Path, *, backend: str = "auto") -> models.Decoder:
         TinyformerError: there is no run at that path, no checkpoint of it is in order, or the weights do not fit.
     """
     config = rundir.open_run(path).config()
-    weights, state = checkpoint.load_weights(path)
+    weights = checkpoint.load_weights(path)[0]
     shape, backend = data.model_config(config), data.choose_backend(backend)
     model = models.build(shape, backend=backend, dtype=config.precision, seed=None)
     checkpoint.check_names(model.parameters(), weights, Path(path))
