@@ -7,9 +7,9 @@ import time
 import click
 import pytest
 from click.testing import CliRunner
+
 from tinyformer.cli import COMMANDS, main
 from tinyformer.cli.app import App, Command
-
 from tinyformer.errors import TinyformerError, UsageError
 
 

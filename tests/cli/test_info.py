@@ -2,8 +2,8 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from tinyformer.cli import main
 
+from tinyformer.cli import main
 from tinyformer.models import PRESETS
 
 

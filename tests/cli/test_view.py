@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from tinyformer.cli.view import describe, duration, printable, progress_line, quantity, view
 
 TRAIN = {

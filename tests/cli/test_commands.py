@@ -1,0 +1,405 @@
+"""The commands end to end on a model that is trained in a second."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from click.testing import CliRunner
+
+from tinyformer.cli import main
+
+TEXT = b"Once upon a time a small fox met a tall owl.\n" * 40
+TINY = ["--width", "16", "--layers", "1", "--context", "16", "--batch-size", "2", "--threads", "1"]
+QUICK = [*TINY, "--steps", "4", "--eval-every", "2", "--sample-every", "0"]
+
+
+def run(*args, **more):
+    return CliRunner().invoke(main, [str(arg) for arg in args], **more)
+
+
+def process(*args, **more):
+    code = "from tinyformer.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
+    )
+
+
+def files_under(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with some texts."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.txt").write_bytes(TEXT)
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "short.txt").write_bytes(b"Once.")
+    (tmp_path / "latin1.txt").write_bytes(TEXT + b"caf\xe9\n" + TEXT)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run directory, which tests only read."""
+    place = tmp_path_factory.mktemp("trained")
+    (place / "data.txt").write_bytes(TEXT)
+    result = run("train", place / "data.txt", *QUICK, "--out", place / "run")
+    assert result.exit_code == 0, result.stderr
+    return place / "run"
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """A run directory to spoil."""
+    return shutil.copytree(trained, tmp_path / "copy")
+
+
+def test_training_shows_what_it_does_and_what_to_do_next(folder):
+    result = run("train", "data.txt", *QUICK)
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    for shown in ("(ln v)", "unigram entropy", "bits/byte", "tokens/s", "left", "validation", "parameters"):
+        assert shown in result.stderr
+    assert 'next: tinyformer generate runs/data-decoder --prompt "Once" --tokens 200' in result.stderr
+    assert "\x1b" not in result.stderr
+    made = {path.name for path in (folder / "runs/data-decoder").iterdir()}
+    assert {"config.toml", "tokenizer.json", "log.jsonl", "checkpoints"} <= made
+
+
+def test_a_second_run_takes_the_next_free_name(folder):
+    assert run("train", "data.txt", *QUICK).exit_code == 0
+    before = files_under(folder / "runs")
+    assert run("train", "data.txt", *QUICK).exit_code == 0
+    assert (folder / "runs/data-decoder-2/config.toml").exists()
+    after = files_under(folder / "runs")
+    assert {path: after[path] for path in before} == before
+
+
+def test_json_events_are_one_object_a_line(folder):
+    result = run("train", "data.txt", *QUICK, "--log-format", "json")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {"prepare", "start", "train", "validation", "saved", "end"} <= {event["event"] for event in events}
+    assert events[-1]["step"] == 4
+    assert result.stderr == ""
+
+
+def test_a_dry_run_tells_the_costs_and_leaves_nothing(folder):
+    before = files_under(folder)
+    result = run("train", "data.txt", *QUICK, "--dry-run")
+    assert result.exit_code == 0
+    for shown in ("tokens.weight", "256 x 16", "FLOPs", "optimiser moments", "loss"):
+        assert shown in result.stderr
+    assert files_under(folder) == before
+
+
+def test_overfitting_one_batch_drives_the_loss_down(folder):
+    options = [*TINY, "--steps", "150", "--overfit-one-batch", "--learning-rate", "0.01"]
+    result = run("train", "data.txt", *options, "--log-format", "json")
+    losses = [event["loss"] for event in map(json.loads, result.stdout.splitlines()) if event["event"] == "train"]
+    assert losses[-1] < 0.15 * losses[0]
+
+
+def test_a_config_file_sets_what_no_flag_sets(folder):
+    (folder / "my.toml").write_text(
+        "[model]\nwidth = 16\nlayers = 2\ncontext = 8\n[training]\nsteps = 3\nbatch_size = 1\nwarmup = 1\n"
+    )
+    result = run("train", "data.txt", "--config", "my.toml", "--layers", "1", "--steps", "2", "--out", "new")
+    assert result.exit_code == 0, result.stderr
+    written = tomllib.loads((folder / "new/config.toml").read_text())
+    assert (written["model"]["width"], written["model"]["layers"]) == (16, 1)
+    assert (written["training"]["steps"], written["training"]["batch_size"]) == (2, 1)
+    # The resolved settings of a run start an equal one.
+    assert run("train", "--config", "new/config.toml", "--out", "again").exit_code == 0
+    assert (folder / "again/config.toml").read_bytes() == (folder / "new/config.toml").read_bytes()
+
+
+def test_a_preset_given_as_a_flag_beats_the_sizes_of_a_config_file(folder):
+    (folder / "my.toml").write_text("[model]\nwidth = 16\nlayers = 1\n[training]\nsteps = 1\n")
+    result = run("train", "data.txt", "--config", "my.toml", "--preset", "tiny", "--dry-run", "--batch-size", "1")
+    assert "4 layers, width 128" in result.stderr
+
+
+def test_resuming_goes_on_where_the_run_stopped(copy):
+    result = run("train", "--resume", copy, "--steps", "6")
+    assert result.exit_code == 0, result.stderr
+    assert "from step 4" in result.stderr
+    assert "done: step 6" in result.stderr
+
+
+def test_an_interrupted_run_is_saved_and_says_how_to_go_on(folder):
+    child = process("train", "data.txt", *TINY, "--steps", "100000", "--log-format", "json")
+    for line in child.stdout:
+        if json.loads(line)["event"] == "train":
+            break
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "tinyformer train --resume runs/data-decoder" in err
+    assert "Traceback" not in err
+    assert "Error" not in err
+    assert list((folder / "runs/data-decoder/checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["missing.txt"], "missing.txt"),
+        (["."], "directory"),
+        (["empty.txt"], "empty"),
+        (["short.txt"], "context"),
+        ([], "name at least one FILE"),
+        (["data.txt", "--tokenizer", "byts"], "bytes"),
+        (["data.txt", "--preset", "tinny"], "'tiny'"),
+        (["data.txt", "--mode", "decodr"], "'decoder'"),
+        (["data.txt", "--backend", "nunpy"], "'numpy'"),
+        (["data.txt", "--backend", "cupy"], "cupy"),
+        (["data.txt", "--schedule", "liner"], "'linear'"),
+        (["data.txt", "--heads", "5", "--width", "16"], "heads"),
+        (["data.txt", "--width", "-16"], "width"),
+        (["data.txt", "--width", "0"], "width"),
+        (["data.txt", "--layers", "0"], "layers"),
+        (["data.txt", "--layers", "-1"], "layers"),
+        (["data.txt", "--heads", "0"], "heads"),
+        (["data.txt", "--context", "0"], "context"),
+        (["data.txt", "--dropout", "1"], "dropout"),
+        (["data.txt", "--steps", "0"], "--steps"),
+        (["data.txt", "--steps", "-3"], "--steps"),
+        (["data.txt", "--batch-size", "0"], "--batch-size"),
+        (["data.txt", "--grad-accumulation", "0"], "--grad-accumulation"),
+        (["data.txt", "--learning-rate", "-1"], "--learning-rate"),
+        (["data.txt", "--learning-rate", "nan"], "--learning-rate"),
+        (["data.txt", "--clip", "-1"], "--clip"),
+        (["data.txt", "--eval-every", "0"], "--eval-every"),
+        (["data.txt", "--seed", "-1"], "--seed"),
+        (["data.txt", "--threads", "0"], "--threads"),
+        (["data.txt", "--vocab-size", "0", "--tokenizer", "bpe"], "--vocab-size"),
+        (["data.txt", "--validation", "0"], "--validation"),
+        (["data.txt", "--validation", "1.5"], "--validation"),
+        (["data.txt", "--validation", "0.001"], "validation"),
+        (["data.txt", "--validation", "missing.txt"], "missing.txt"),
+        (["data.txt", "--validation", "short.txt"], "validation"),
+        (["data.txt", "--vocab-size", "300", "--tokenizer", "bytes"], "--vocab-size"),
+        (["data.txt", "--warmup", "20", "--steps", "10"], "--warmup"),
+        (["data.txt", "--config", "missing.toml"], "missing.toml"),
+        (["data.txt", "--config", "data.txt"], "data.txt"),
+        (["data.txt", "--resume", "runs/x"], "leave out FILE"),
+        (["--resume", "runs/x", "--out", "y"], "leave out --out"),
+        (["--resume", "runs/x", "--dry-run"], "leave out --dry-run"),
+        (["--resume", "runs/x"], "runs/x"),
+        (["--resume", "."], "not a run directory"),
+        (["data.txt", "--out", "data.txt"], "data.txt"),
+        (["data.txt", "--out", "."], "not empty"),
+    ],
+)
+def test_bad_input_to_training_is_one_line_and_changes_nothing(folder, args, message):
+    sizes = [] if "--resume" in args else ["--steps", "2", "--context", "16"]
+    given = [name for name in args if name.startswith("--")]
+    sizes = [part for i in range(0, len(sizes), 2) if sizes[i] not in given for part in sizes[i : i + 2]]
+    before = files_under(folder)
+    result = run("train", *args, *sizes)
+    assert result.exit_code == 2, result.stderr
+    *progress, error = result.stderr.splitlines()
+    assert all(line.startswith("encoding the text") for line in progress)
+    assert error.startswith("Error: ")
+    assert message in error
+    assert "bug" not in error
+    assert files_under(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["latin1.txt", "--tokenizer", "chars"], "latin1.txt is not UTF-8 at byte 1803; use --tokenizer bytes"),
+        (["data.txt", "--tokenizer", "./latin1.txt"], "latin1.txt is not a usable tokenizer"),
+    ],
+)
+def test_text_and_tokenizers_that_cannot_be_used(folder, args, message):
+    before = files_under(folder)
+    result = run("train", *args, *QUICK)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert files_under(folder) == before
+
+
+def test_unknown_settings_in_a_config_file_are_named_with_the_nearest(folder):
+    (folder / "my.toml").write_text("[training]\nstesp = 3\n")
+    result = run("train", "data.txt", "--config", "my.toml")
+    assert result.exit_code == 2
+    assert "'stesp'" in result.stderr
+    assert "did you mean 'steps'?" in result.stderr
+
+
+def test_sizes_cannot_change_on_resuming(copy):
+    before = files_under(copy)
+    result = run("train", "--resume", copy, "--width", "32")
+    assert result.exit_code == 2
+    assert "--width 16" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert files_under(copy) == before
+
+
+@pytest.mark.parametrize("out", ["/proc/none/run", "data.txt/run"])
+def test_a_place_that_cannot_be_written_is_one_line(folder, out):
+    result = run("train", "data.txt", *QUICK, "--out", out)
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "--out" in result.stderr
+
+
+def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(folder):
+    """A limit on the size of files stands in for the end of the disk."""
+    child = process(
+        *("train", "data.txt", *QUICK), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    )
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 1
+    assert err.count("\n") == 1
+    assert err.startswith("Error: ")
+    assert "bug" not in err
+    assert not list((folder / "runs").iterdir())
+
+
+def test_generating_echoes_the_prompt_and_is_the_same_for_the_same_seed(trained):
+    first, second = (run("generate", trained, "--prompt", "Once", "--tokens", "30") for _ in range(2))
+    assert first.exit_code == 0, first.stderr
+    assert first.stdout_bytes.startswith(b"Once")
+    assert first.stdout_bytes == second.stdout_bytes
+    assert len(first.stdout_bytes) == 4 + 30 + 1
+    other = run("generate", trained, "--prompt", "Once", "--tokens", "30", "--seed", "1")
+    assert other.stdout_bytes != first.stdout_bytes
+    silent = run("generate", trained, "--prompt", "Once", "--tokens", "30", "--no-echo")
+    assert b"Once" + silent.stdout_bytes == first.stdout_bytes
+
+
+def test_the_prompt_comes_from_an_argument_a_file_or_a_pipe(trained, tmp_path):
+    (tmp_path / "prompt.txt").write_bytes(b"a fox")
+    options = ["generate", trained, "--tokens", "9"]
+    expected = run(*options, "--prompt", "a fox").stdout_bytes
+    assert run(*options, "--prompt-file", tmp_path / "prompt.txt").stdout_bytes == expected
+    assert run(*options, input=b"a fox").stdout_bytes == expected
+    assert run(*options, "--prompt", "-", input=b"a fox").stdout_bytes == expected
+    assert run(*options, "--prompt-file", "-", input=b"a fox").stdout_bytes == expected
+
+
+@pytest.mark.parametrize("options", [["--greedy"], ["--top-k", "5"], ["--top-p", "0.5"], ["--beams", "3"]])
+def test_the_cache_changes_nothing_also_beyond_the_context(trained, options):
+    args = ["generate", trained, "--prompt", "Once upon", "--tokens", "40", *options]
+    assert run(*args, "--cache").stdout_bytes == run(*args, "--no-cache").stdout_bytes
+
+
+def test_several_samples_in_words_and_as_json(trained):
+    args = ["generate", trained, "--prompt", "a", "--tokens", "12", "--samples", "3", "--temperature", "0.3"]
+    records = [json.loads(line) for line in run(*args, "--json").stdout.splitlines()]
+    assert [record["sample"] for record in records] == [0, 1, 2]
+    assert all(record["tokens"] == 12 and record["ended"] == "length" for record in records)
+    words = run(*args).stdout
+    assert words == "\n---\n".join("a" + record["text"] for record in records) + "\n"
+
+
+def test_stop_texts(trained):
+    whole = run("generate", trained, "--greedy", "--tokens", "30", "--prompt", "a", "--no-echo").stdout
+    stop = whole[4:6]
+    record = json.loads(
+        run("generate", trained, "--greedy", "--tokens", "30", "--prompt", "a", "--stop", stop, "--json").stdout
+    )
+    assert record["text"] == whole[: whole.index(stop)]
+    assert record["ended"] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--tokens", "0"], "tokens"),
+        (["--temperature", "-1"], "temperature"),
+        (["--top-k", "0"], "top k"),
+        (["--top-p", "2"], "top p"),
+        (["--samples", "0"], "samples"),
+        (["--beams", "0"], "beams"),
+        (["--repetition-penalty", "0"], "repetition penalty"),
+        (["--stop", ""], "stop text"),
+        (["--seed", "-1"], "seed"),
+        (["--greedy", "--temperature", "1"], "exclude each other"),
+        (["--greedy", "--samples", "2"], "same text"),
+        (["--beams", "2", "--top-k", "5"], "leave one out"),
+        (["--beams", "2", "--samples", "3"], "3 texts"),
+        (["--length-penalty", "1"], "--beams"),
+        (["--prompt", "a", "--prompt-file", "b"], "exclude each other"),
+        (["--prompt-file", "missing.txt"], "missing.txt"),
+    ],
+)
+def test_bad_input_to_generating(trained, args, message):
+    result = run("generate", trained, *args)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("command", [["generate"], ["evaluate"], ["train", "--resume"], ["info"]])
+def test_a_directory_that_is_no_run(folder, command):
+    more = ["data.txt"] if command == ["evaluate"] else []
+    for path in (".", "./missing", "data.txt"):
+        result = run(*command, path, *more)
+        assert result.exit_code == 2
+        assert result.stderr.count("\n") == 1
+        assert path.removeprefix("./") in result.stderr
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_all_damaged_is_one_error(copy):
+    newest, oldest = sorted(copy.glob("checkpoints/*"))[::-1][:2]
+    weights = newest / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    assert run("generate", copy, "--tokens", "3").exit_code == 0
+    for hostile in (b"", b"\xff" * 1000, b"\x80\x02c__builtin__\neval\n", b"{" * 100_000):
+        for path in (newest, oldest):
+            (path / "model.safetensors").write_bytes(hostile)
+        for command in (["generate", copy], ["evaluate", copy, copy / "log.jsonl"], ["train", "--resume", copy]):
+            result = run(*command)
+            assert result.exit_code == 1
+            assert result.stderr.count("\n") == 1
+            assert "model.safetensors" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.toml"])
+@pytest.mark.parametrize("hostile", [b"", b"\xff\xfe", b"[" * 100_000, b'{"kind": 3}', b"[model]\nwidth = -1\n"])
+def test_a_hostile_tokenizer_or_config_is_one_line(copy, name, hostile):
+    (copy / name).write_bytes(hostile)
+    result = run("generate", copy, "--tokens", "3")
+    assert result.exit_code in (1, 2)
+    assert result.stderr.count("\n") == 1
+    assert "bug" not in result.stderr
+
+
+def test_evaluating_scores_every_token_but_the_first(trained, folder):
+    words = run("evaluate", trained, "data.txt")
+    assert words.exit_code == 0
+    assert f"{len(TEXT) - 1:,} tokens" in words.stdout
+    facts = json.loads(run("evaluate", trained, "data.txt", "--json").stdout)
+    assert facts["tokens"] == len(TEXT) - 1
+    assert f"{facts['bits_per_byte']:.4f}" in words.stdout
+    for args, code in ((["missing.txt"], 2), (["empty.txt"], 2), (["data.txt", "--stride", "17"], 2)):
+        result = run("evaluate", trained, *args)
+        assert (result.exit_code, result.stderr.count("\n")) == (code, 1)
+
+
+def test_info_knows_a_run(trained):
+    facts = json.loads(run("info", trained, "--json").stdout)
+    assert facts["configuration"]["width"] == 16
+    assert facts["configuration"]["vocabulary"] == 256
+
+
+def test_text_reaches_a_pipe_while_it_is_written(trained):
+    child = process("generate", trained, "--prompt", "Once", "--tokens", "100000", env=os.environ | {"NO_COLOR": "1"})
+    assert child.stdout.read(10).startswith("Once")
+    assert child.poll() is None
+    child.stdout.close()  # as `head` does
+    assert child.stderr.read() == ""
+    assert child.wait(timeout=30) == 1
+    child.stderr.close()
