@@ -112,7 +112,7 @@ class Trainer:
             self._heed_failure(step, outcome, rate)
             if last or step % config.eval_every == 0:
                 self._validate(last)
-            stopping = self._stop.number and not last
+            stopping = 0 if last else self._stop.number
             if not stopping and config.sample_every and (last or step % config.sample_every == 0):
                 self._sample()
             if last or stopping:

@@ -1,0 +1,110 @@
+"""kill -9 in the middle of training, again and again: the finished run equals the one that was left alone."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+from conftest import MODEL, Events, result
+
+from tinyformer.errors import UsageError
+from tinyformer.training.config import RunConfig
+from tinyformer.training.rundir import open_run
+from tinyformer.training.trainer import train
+
+KILLS = 20
+
+# Trains or goes on; says so once training begins and at each step.
+TRAINING = textwrap.dedent("""
+    import sys
+    from tinyformer.training.config import read_config
+    from tinyformer.training.trainer import resume, train
+    from tinyformer.errors import TinyformerError
+
+    def reporter(event):
+        if event["event"] in ("prepare", "start", "train", "warning"):
+            print(event["event"], event.get("message", ""), flush=True)
+
+    try:
+        if sys.argv[1] == "resume":
+            resume(sys.argv[2], reporter)
+        else:
+            train(read_config(sys.argv[3]), reporter, out=sys.argv[2])
+    except TinyformerError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+""")
+
+
+def begin(*arguments):
+    command = [sys.executable, "-W", "error", "-c", TRAINING, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(process, word):
+    line = process.stdout.readline()
+    while line and not line.startswith(word):
+        line = process.stdout.readline()
+    return bool(line)
+
+
+@pytest.fixture(scope="module")
+def long(text, tmp_path_factory):
+    """Settings of a run that outlasts many kills, its config file, and its result without them."""
+    config = RunConfig(
+        files=(text,), model=MODEL, steps=KILLS * 20, batch_size=4, grad_accumulation=2, threads=2, eval_every=15,
+        save_every=7, sample_every=0, log_every=2,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("long")
+    (folder / "config.toml").write_text(config.to_toml())
+    train(config, Events(), out=folder / "run")
+    return folder / "config.toml", result(folder / "run")
+
+
+def test_a_run_that_is_killed_twenty_times_ends_with_the_same_bits(long, tmp_path):
+    config_file, expected = long
+    out, rng, kills = tmp_path / "run", random.Random(0), 0
+    process = begin("train", out, config_file)
+    while kills < KILLS:
+        assert wait_for(process, "start"), process.stderr.read()
+        time.sleep(rng.uniform(0, 0.06))
+        process.kill()
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+        process = begin("resume", out)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert result(out) == expected
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_process_as_a_shell_expects_and_loses_nothing(long, tmp_path, number):
+    config_file, expected = long
+    out = tmp_path / "run"
+    process = begin("train", out, config_file)
+    assert wait_for(process, "train"), process.stderr.read()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "stopped and saved at step" in errors
+    assert len(errors.splitlines()) == 1
+    process = begin("resume", out)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert "warning" not in output
+    assert result(out) == expected
+
+
+def test_a_kill_while_the_text_is_read_leaves_no_run(long, tmp_path):
+    config_file, _ = long
+    out = tmp_path / "run"
+    process = begin("train", out, config_file)
+    assert wait_for(process, "prepare"), process.stderr.read()
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    with pytest.raises(UsageError, match=r"is not a run directory: no config\.toml|no run at"):
+        open_run(out)

@@ -1,0 +1,337 @@
+"""Whole runs, tiny ones: what they leave, what they tell, how they go on after an interruption or a failure."""
+
+import errno
+import json
+import math
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+from conftest import Events, result
+
+from tinyformer import models, text
+from tinyformer.errors import TinyformerError, UsageError
+from tinyformer.objectives import CausalLM
+from tinyformer.tensor import Tensor
+from tinyformer.training import checkpoint, data, files
+from tinyformer.training.rundir import open_run
+from tinyformer.training.runlog import read_log
+from tinyformer.training.signals import Stopped
+from tinyformer.training.trainer import resume, train
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "run"
+
+
+def test_a_run_leaves_and_tells_what_it_should(config, out):
+    events = Events()
+    end = train(config.replace(sample_every=6), events, out=out)
+    assert sorted(path.name for path in out.iterdir() if path.name != ".lock") == [
+        "checkpoints", "config.toml", "log.jsonl", "tokenizer.json", "train.tokens", "validation.tokens",
+    ]  # fmt: skip
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["step-000009", "step-000012"]
+    state = json.loads((out / "checkpoints" / "step-000012" / "state.json").read_text())
+    assert state["tokens_seen"] == 12 * 10 * 8
+
+    log = read_log(out / "log.jsonl")
+    training = [line for line in log if line["split"] == "train"]
+    assert [line["step"] for line in training] == list(range(1, 13))
+    assert set(training[0]) == {"step", "split", "loss", "learning_rate", "gradient_norm", "tokens_per_second"}
+    validation = [line for line in log if line["split"] == "validation"]
+    assert [line["step"] for line in validation] == [4, 8, 12]
+    assert {"step", "split", "loss", "bits_per_byte"} <= set(validation[0])
+
+    start = events.of("start")[0]
+    assert start["parameters"] == sum(p.array.size for p in models.build(open_model(out)).parameters().values())
+    tokens = text.TokenFile.open(out / "train.tokens")
+    ids = tokens.read(0, len(tokens))
+    shares = np.bincount(ids)[np.bincount(ids) > 0] / len(ids)
+    assert start["ln_v"] == math.log(len(set(ids.tolist())))
+    assert start["unigram_entropy"] == pytest.approx(-(shares * np.log(shares)).sum())
+    assert start["unigram_bits_per_byte"] == pytest.approx(-(shares * np.log2(shares)).sum())
+    assert training[0]["loss"] == pytest.approx(start["ln_v"], abs=0.1)
+    assert training[-1]["loss"] < training[0]["loss"]
+
+    assert [event["step"] for event in events.of("sample")] == [6, 12]
+    assert [event["step"] for event in events.of("saved")] == [0, 3, 6, 9, 12]
+    assert events[-1] == end
+    assert end["validation_loss"] == validation[-1]["loss"]
+    assert f"tinyformer generate {out}" in end["next"]
+    assert not events.of("warning")
+
+
+def open_model(path):
+    run = open_run(path)
+    return data.model_config(run.config(), text.load_tokenizer(run.tokenizer_file).vocabulary_size)
+
+
+def test_the_last_validation_scores_every_token_once(config, out):
+    train(config, Events(), out=out)
+    tokens = text.TokenFile.open(out / "validation.tokens")
+    weights, _ = checkpoint.load_weights(out)
+    model = models.build(open_model(out))
+    model.assign(weights)
+    ids = tokens.read(0, len(tokens))
+    losses = []
+    for start in range(0, len(ids) - 1, 8):
+        row = ids[start : start + 9]
+        logits = model(row[None, :-1]).numpy()[0].astype(np.float64)
+        logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        losses += [-logs[i, target] for i, target in enumerate(row[1:])]
+    assert len(losses) == len(ids) - 1
+    assert len(losses) % 8, "the last row should be a short one"
+    expected = sum(losses) / len(losses)
+    line = [line for line in read_log(out / "log.jsonl") if line["split"] == "validation"][-1]
+    assert line["tokens"] == len(losses)
+    assert line["loss"] == pytest.approx(expected, rel=1e-6)
+    bits = expected * len(ids) / tokens.text_bytes / math.log(2)
+    assert line["bits_per_byte"] == pytest.approx(bits, rel=1e-6)
+
+
+def test_a_large_validation_is_spread_over_the_text_and_always_the_same(config, out):
+    train(config.replace(steps=1), Events(), out=out)
+    _, corpus = data.reopen(open_run(out), open_run(out).config())
+    some = [batch.inputs for batch in corpus.validation_batches(3, 80)]
+    assert [len(rows) for rows in some] == [3, 3, 3, 1]
+    everything = np.concatenate([b.inputs for b in corpus.validation_batches(3, 10**9) if b.inputs.shape[1] == 8])
+    places = [np.flatnonzero((everything == row).all(1))[0] for row in np.concatenate(some)]
+    assert places == [i * len(everything) // 10 for i in range(10)]
+    assert next(corpus.validation_batches(3, 1)).inputs.shape == (1, 8)
+
+
+@pytest.mark.parametrize("step", [1, 5, 6, 11])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_resumed_run_equals_the_uninterrupted_one(config, out, uninterrupted, step, number):
+    def interrupt(event):
+        if event["event"] == "train" and event["step"] == step:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Stopped, match=f"saved at step {step}; go on with: tinyformer train --resume") as raised:
+        train(config, Events(interrupt), out=out)
+    assert raised.value.exit_code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    events = Events()
+    end = resume(out, events)
+    assert not events.of("warning")
+    assert events.of("start")[0]["step"] == step
+    assert end["step"] == 12
+    assert result(out) == uninterrupted
+
+
+def test_a_signal_before_the_training_leaves_nothing(config, out):
+    def interrupt(event):
+        if event["event"] == "prepare":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped, match="nothing is left behind"):
+        train(config, Events(interrupt), out=out)
+    assert not out.exists()
+
+
+def test_from_a_damaged_checkpoint_the_one_before_goes_on(config, out, uninterrupted):
+    train(config, Events(), out=out)
+    (out / "checkpoints" / "step-000012" / "optimizer.safetensors").write_bytes(b"")
+    with open(out / "log.jsonl", "ab") as log:
+        log.write(b'{"step": 12, "torn')
+    events = Events()
+    resume(out, events)
+    assert "optimizer.safetensors is damaged" in events.of("warning")[0]["message"]
+    assert "going on from step-000009" in events.of("warning")[0]["message"]
+    assert result(out) == uninterrupted
+
+
+def test_a_finished_run_can_be_trained_on(config, out):
+    train(config, Events(), out=out)
+    before = result(out)
+    events = Events()
+    assert resume(out, events)["step"] == 12
+    assert "give a larger --steps" in events.of("warning")[0]["message"]
+    assert result(out) == before
+    assert resume(out, Events(), {"steps": 14, "threads": 2})["step"] == 14
+    assert open_run(out).config().steps == 14
+    with pytest.raises(UsageError, match="has done 14 steps; give --steps 14 or more"):
+        resume(out, Events(), {"steps": 13})
+    with pytest.raises(UsageError, match="keeps its --width 8"):
+        resume(out, Events(), {"width": 16})
+    assert result(out)[0] == "step-000014"
+
+
+def test_what_may_change_the_last_bits_is_told(config, out):
+    train(config.replace(steps=1), Events(), out=out)
+    events = Events()
+    resume(out, events, {"steps": 2, "threads": 1})
+    assert "threads was 2 and is 1: the last bits" in events.of("warning")[0]["message"]
+    path = out / "config.toml"
+    path.write_text(path.read_text().replace("seed = 0", "seed = 1"))
+    resume(out, events, {"steps": 3})
+    assert "changed by hand" in events.of("warning")[-1]["message"]
+
+
+def test_a_resume_with_other_sizes_by_hand_is_one_error(config, out):
+    train(config.replace(steps=1), Events(), out=out)
+    path = out / "config.toml"
+    path.write_text(path.read_text().replace("hidden = 16", "hidden = 24"))
+    with pytest.raises(TinyformerError, match=r"model\.safetensors is not for this model: .* should be") as raised:
+        resume(out, Events(), {"steps": 2})
+    assert "\n" not in str(raised.value)
+
+
+def test_accumulation_equals_the_big_batch(config, tmp_path):
+    """In float64 and without dropout, however a step's rows are cut up, the weights agree to rounding."""
+    base = config.replace(model={**config.model, "dropout": 0.0}, precision="float64", seed=3)
+    ways = [{"batch_size": 12, "grad_accumulation": 1, "threads": 1}]
+    ways += [{"batch_size": 4, "grad_accumulation": 3, "threads": 1}]
+    ways += [{"batch_size": 1, "grad_accumulation": 12, "threads": 1}]
+    ways += [{"batch_size": 6, "grad_accumulation": 2, "threads": 4}]
+    found = []
+    for i, way in enumerate(ways):
+        train(base.replace(**way), Events(), out=tmp_path / str(i))
+        found.append(checkpoint.load_weights(tmp_path / str(i))[0])
+    for other in found[1:]:
+        for name, array in found[0].items():
+            np.testing.assert_allclose(other[name], array, rtol=1e-9, atol=1e-11)
+
+
+class Sick(CausalLM):
+    """A loss that is not a number when the batch begins with one of the given tokens."""
+
+    bad = ()
+
+    def loss(self, model, batch, **options):
+        loss = super().loss(model, batch, **options)
+        sick = options.get("rng") is not None and tuple(batch.inputs[0].tolist()) in self.bad
+        return loss * Tensor(np.array(math.nan, np.float32)) if sick else loss
+
+
+@pytest.fixture
+def sick_at(config, monkeypatch, tmp_path):
+    """Makes the loss of the given steps not a number."""
+    probe = tmp_path / "probe"
+    train(config.replace(steps=1), Events(), out=probe)
+    _, corpus = data.reopen(open_run(probe), open_run(probe).config())
+
+    def make(*steps):
+        bad = {tuple(corpus.batch(step, config.rows_per_step).inputs[0].tolist()) for step in steps}
+        monkeypatch.setitem(data.OBJECTIVES, "decoder", type("Sick", (Sick,), {"bad": bad}))
+
+    return make
+
+
+def test_a_loss_that_is_no_number_skips_the_update_and_is_told(config, out, sick_at):
+    sick_at(4)
+    events = Events()
+    train(config, events, out=out)
+    assert "step 4: the loss or gradient is not finite" in events.of("warning")[0]["message"]
+    line = next(line for line in read_log(out / "log.jsonl") if line["step"] == 4)
+    assert line["loss"] is None
+    assert line["skipped"] is True
+    state = json.loads((out / "checkpoints" / "step-000012" / "state.json").read_text())
+    assert state["tokens_seen"] == 11 * 10 * 8
+
+
+def test_three_in_a_row_stop_the_run_with_the_last_good_state(config, out, sick_at, monkeypatch, uninterrupted):
+    sick_at(5, 6, 7)
+    with pytest.raises(TinyformerError, match=r"3 steps in a row; the state of step 4 is saved") as raised:
+        train(config, Events(), out=out)
+    assert "--learning-rate 0.003 --clip 0.5" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert checkpoint.newest(out / "checkpoints").step == 4
+    monkeypatch.setitem(data.OBJECTIVES, "decoder", CausalLM)
+    resume(out, Events())
+    assert result(out) == uninterrupted
+
+
+def test_a_disk_that_is_full_for_a_while_costs_only_checkpoints(config, out, monkeypatch, uninterrupted):
+    free = shutil._ntuple_diskusage(1, 1, 0)
+
+    def fill(event):
+        if event["event"] == "train" and event["step"] in (2, 8):
+            monkeypatch.setattr(
+                files.shutil, "disk_usage", lambda path, n=event["step"]: free if n == 2 else real(path)
+            )
+
+    real, events = shutil.disk_usage, Events(fill)
+    train(config, events, out=out)
+    messages = [event["message"] for event in events.of("warning")]
+    assert len(messages) == 2
+    assert all("are free; free some space" in message and "training goes on" in message for message in messages)
+    assert [event["step"] for event in events.of("saved")] == [0, 9, 12]
+    assert result(out) == uninterrupted
+
+
+def test_a_disk_that_stays_full_ends_in_one_line_and_loses_nothing_saved(config, out, monkeypatch, uninterrupted):
+    def full(descriptor, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fill(event):
+        if event["event"] == "train" and event["step"] == 8:
+            monkeypatch.setattr(files.os, "write", full)
+
+    with pytest.raises(files.WriteError, match=r"step-000012: No space left on device; free some space"):
+        train(config, Events(fill), out=out)
+    monkeypatch.undo()
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["step-000003", "step-000006"]
+    resume(out, Events())
+    assert result(out) == uninterrupted
+
+
+def test_a_full_disk_at_the_start_leaves_nothing(config, out, monkeypatch):
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
+    with pytest.raises(files.WriteError, match="are free"):
+        train(config, Events(), out=out)
+    assert not out.exists()
+
+
+def test_a_dry_run_makes_one_step_and_leaves_nothing(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    events = Events()
+    train(config, events, dry_run=True)
+    assert not list(tmp_path.iterdir())
+    assert [event["event"] for event in events if event["event"] != "prepare"] == ["dry_run", "train", "end"]
+    facts = events.of("dry_run")[0]
+    assert sum(math.prod(shape) for shape in facts["shapes"].values()) == facts["parameters"]
+    assert sum(facts["parameters_by_part"].values()) == facts["parameters"]
+    assert facts["flops_per_step"] > 0
+    assert facts["memory_per_step"]["weights"] == 4 * facts["parameters"]
+
+
+def test_one_batch_is_learnt_by_heart(config, out):
+    steps = 150
+    events = Events()
+    changed = config.replace(
+        overfit_one_batch=True, steps=steps, eval_every=steps, save_every=steps, batch_size=2, grad_accumulation=1,
+        learning_rate=0.03, model={**config.model, "width": 32, "hidden": 64, "dropout": 0.0},
+    )  # fmt: skip
+    train(changed, events, out=out)
+    assert events.of("train")[0]["loss"] > 2
+    assert events.of("train")[-1]["loss"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"files": ()}, "no text to train on"),
+        ({"files": ("/none.txt",)}, "no such file: /none.txt"),
+        ({"preset": "tinny"}, "tiny"),
+        ({"model": {"layers": 0}}, "layers must be at least 1"),
+        ({"model": {"layers": "four"}}, "layers in [model] should be of type int, and is 'four'"),
+        ({"model": {"width": 10, "heads": 3}}, "3 heads do not divide"),
+        ({"model": {"vocabulary": 5}}, "[model] has a vocabulary of 5"),
+        ({"model": {"context": 100_000}}, "--context"),
+        ({"model": {"wdith": 3}}, "width"),
+        ({"tokenizer": "byte"}, "bytes"),
+        ({"backend": "numpyy"}, "unknown backend 'numpyy'"),
+        ({"backend": "cupy"}, "cupy"),
+        ({"mode": "decodr"}, "decoder"),
+        ({"validation": "/none.txt"}, "/none.txt"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_and_leaves_nothing(config, out, change, message):
+    with pytest.raises(UsageError) as raised:
+        train(config.replace(**change), Events(), out=out)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not out.exists()
