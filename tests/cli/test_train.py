@@ -1,64 +1,12 @@
-"""The commands end to end on a model that is trained in a second."""
+"""`tinyformer train` end to end, and bad input to it."""
 
 import json
-import os
 import resource
-import shutil
 import signal
-import subprocess
-import sys
 import tomllib
 
 import pytest
-from click.testing import CliRunner
-
-from tinyformer.cli import main
-
-TEXT = b"Once upon a time a small fox met a tall owl.\n" * 40
-TINY = ["--width", "16", "--layers", "1", "--context", "16", "--batch-size", "2", "--threads", "1"]
-QUICK = [*TINY, "--steps", "4", "--eval-every", "2", "--sample-every", "0"]
-
-
-def run(*args, **more):
-    return CliRunner().invoke(main, [str(arg) for arg in args], **more)
-
-
-def process(*args, **more):
-    code = "from tinyformer.cli import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
-    )
-
-
-def files_under(folder):
-    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A working directory with some texts."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data.txt").write_bytes(TEXT)
-    (tmp_path / "empty.txt").write_bytes(b"")
-    (tmp_path / "short.txt").write_bytes(b"Once.")
-    (tmp_path / "latin1.txt").write_bytes(TEXT + b"caf\xe9\n" + TEXT)
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A run directory, which tests only read."""
-    place = tmp_path_factory.mktemp("trained")
-    (place / "data.txt").write_bytes(TEXT)
-    result = run("train", place / "data.txt", *QUICK, "--out", place / "run")
-    assert result.exit_code == 0, result.stderr
-    return place / "run"
-
-
-@pytest.fixture
-def copy(trained, tmp_path):
-    """A run directory to spoil."""
-    return shutil.copytree(trained, tmp_path / "copy")
+from commandline import QUICK, TINY, files_under, process, run
 
 
 def test_training_shows_what_it_does_and_what_to_do_next(folder):
@@ -134,12 +82,12 @@ def test_resuming_goes_on_where_the_run_stopped(copy):
 
 
 def test_an_interrupted_run_is_saved_and_says_how_to_go_on(folder):
-    child = process("train", "data.txt", *TINY, "--steps", "100000", "--log-format", "json")
-    for line in child.stdout:
-        if json.loads(line)["event"] == "train":
-            break
-    child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=30)
+    with process("train", "data.txt", *TINY, "--steps", "100000", "--log-format", "json") as child:
+        for line in child.stdout:
+            if json.loads(line)["event"] == "train":
+                break
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=30)
     assert child.returncode == 130
     assert "tinyformer train --resume runs/data-decoder" in err
     assert "Traceback" not in err
@@ -256,150 +204,14 @@ def test_a_place_that_cannot_be_written_is_one_line(folder, out):
 
 def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(folder):
     """A limit on the size of files stands in for the end of the disk."""
-    child = process(
-        *("train", "data.txt", *QUICK), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-    )
-    _, err = child.communicate(timeout=30)
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    with process("train", "data.txt", *QUICK, preexec_fn=limit) as child:
+        _, err = child.communicate(timeout=30)
     assert child.returncode == 1
     assert err.count("\n") == 1
     assert err.startswith("Error: ")
     assert "bug" not in err
     assert not list((folder / "runs").iterdir())
-
-
-def test_generating_echoes_the_prompt_and_is_the_same_for_the_same_seed(trained):
-    first, second = (run("generate", trained, "--prompt", "Once", "--tokens", "30") for _ in range(2))
-    assert first.exit_code == 0, first.stderr
-    assert first.stdout_bytes.startswith(b"Once")
-    assert first.stdout_bytes == second.stdout_bytes
-    assert len(first.stdout_bytes) == 4 + 30 + 1
-    other = run("generate", trained, "--prompt", "Once", "--tokens", "30", "--seed", "1")
-    assert other.stdout_bytes != first.stdout_bytes
-    silent = run("generate", trained, "--prompt", "Once", "--tokens", "30", "--no-echo")
-    assert b"Once" + silent.stdout_bytes == first.stdout_bytes
-
-
-def test_the_prompt_comes_from_an_argument_a_file_or_a_pipe(trained, tmp_path):
-    (tmp_path / "prompt.txt").write_bytes(b"a fox")
-    options = ["generate", trained, "--tokens", "9"]
-    expected = run(*options, "--prompt", "a fox").stdout_bytes
-    assert run(*options, "--prompt-file", tmp_path / "prompt.txt").stdout_bytes == expected
-    assert run(*options, input=b"a fox").stdout_bytes == expected
-    assert run(*options, "--prompt", "-", input=b"a fox").stdout_bytes == expected
-    assert run(*options, "--prompt-file", "-", input=b"a fox").stdout_bytes == expected
-
-
-@pytest.mark.parametrize("options", [["--greedy"], ["--top-k", "5"], ["--top-p", "0.5"], ["--beams", "3"]])
-def test_the_cache_changes_nothing_also_beyond_the_context(trained, options):
-    args = ["generate", trained, "--prompt", "Once upon", "--tokens", "40", *options]
-    assert run(*args, "--cache").stdout_bytes == run(*args, "--no-cache").stdout_bytes
-
-
-def test_several_samples_in_words_and_as_json(trained):
-    args = ["generate", trained, "--prompt", "a", "--tokens", "12", "--samples", "3", "--temperature", "0.3"]
-    records = [json.loads(line) for line in run(*args, "--json").stdout.splitlines()]
-    assert [record["sample"] for record in records] == [0, 1, 2]
-    assert all(record["tokens"] == 12 and record["ended"] == "length" for record in records)
-    words = run(*args).stdout
-    assert words == "\n---\n".join("a" + record["text"] for record in records) + "\n"
-
-
-def test_stop_texts(trained):
-    whole = run("generate", trained, "--greedy", "--tokens", "30", "--prompt", "a", "--no-echo").stdout
-    stop = whole[4:6]
-    record = json.loads(
-        run("generate", trained, "--greedy", "--tokens", "30", "--prompt", "a", "--stop", stop, "--json").stdout
-    )
-    assert record["text"] == whole[: whole.index(stop)]
-    assert record["ended"] == "stop"
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--tokens", "0"], "tokens"),
-        (["--temperature", "-1"], "temperature"),
-        (["--top-k", "0"], "top k"),
-        (["--top-p", "2"], "top p"),
-        (["--samples", "0"], "samples"),
-        (["--beams", "0"], "beams"),
-        (["--repetition-penalty", "0"], "repetition penalty"),
-        (["--stop", ""], "stop text"),
-        (["--seed", "-1"], "seed"),
-        (["--greedy", "--temperature", "1"], "exclude each other"),
-        (["--greedy", "--samples", "2"], "same text"),
-        (["--beams", "2", "--top-k", "5"], "leave one out"),
-        (["--beams", "2", "--samples", "3"], "3 texts"),
-        (["--length-penalty", "1"], "--beams"),
-        (["--prompt", "a", "--prompt-file", "b"], "exclude each other"),
-        (["--prompt-file", "missing.txt"], "missing.txt"),
-    ],
-)
-def test_bad_input_to_generating(trained, args, message):
-    result = run("generate", trained, *args)
-    assert result.exit_code == 2
-    assert result.stderr.count("\n") == 1
-    assert message in result.stderr
-
-
-@pytest.mark.parametrize("command", [["generate"], ["evaluate"], ["train", "--resume"], ["info"]])
-def test_a_directory_that_is_no_run(folder, command):
-    more = ["data.txt"] if command == ["evaluate"] else []
-    for path in (".", "./missing", "data.txt"):
-        result = run(*command, path, *more)
-        assert result.exit_code == 2
-        assert result.stderr.count("\n") == 1
-        assert path.removeprefix("./") in result.stderr
-
-
-def test_a_damaged_checkpoint_is_passed_over_and_all_damaged_is_one_error(copy):
-    newest, oldest = sorted(copy.glob("checkpoints/*"))[::-1][:2]
-    weights = newest / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-10])
-    assert run("generate", copy, "--tokens", "3").exit_code == 0
-    for hostile in (b"", b"\xff" * 1000, b"\x80\x02c__builtin__\neval\n", b"{" * 100_000):
-        for path in (newest, oldest):
-            (path / "model.safetensors").write_bytes(hostile)
-        for command in (["generate", copy], ["evaluate", copy, copy / "log.jsonl"], ["train", "--resume", copy]):
-            result = run(*command)
-            assert result.exit_code == 1
-            assert result.stderr.count("\n") == 1
-            assert "model.safetensors" in result.stderr
-
-
-@pytest.mark.parametrize("name", ["tokenizer.json", "config.toml"])
-@pytest.mark.parametrize("hostile", [b"", b"\xff\xfe", b"[" * 100_000, b'{"kind": 3}', b"[model]\nwidth = -1\n"])
-def test_a_hostile_tokenizer_or_config_is_one_line(copy, name, hostile):
-    (copy / name).write_bytes(hostile)
-    result = run("generate", copy, "--tokens", "3")
-    assert result.exit_code in (1, 2)
-    assert result.stderr.count("\n") == 1
-    assert "bug" not in result.stderr
-
-
-def test_evaluating_scores_every_token_but_the_first(trained, folder):
-    words = run("evaluate", trained, "data.txt")
-    assert words.exit_code == 0
-    assert f"{len(TEXT) - 1:,} tokens" in words.stdout
-    facts = json.loads(run("evaluate", trained, "data.txt", "--json").stdout)
-    assert facts["tokens"] == len(TEXT) - 1
-    assert f"{facts['bits_per_byte']:.4f}" in words.stdout
-    for args, code in ((["missing.txt"], 2), (["empty.txt"], 2), (["data.txt", "--stride", "17"], 2)):
-        result = run("evaluate", trained, *args)
-        assert (result.exit_code, result.stderr.count("\n")) == (code, 1)
-
-
-def test_info_knows_a_run(trained):
-    facts = json.loads(run("info", trained, "--json").stdout)
-    assert facts["configuration"]["width"] == 16
-    assert facts["configuration"]["vocabulary"] == 256
-
-
-def test_text_reaches_a_pipe_while_it_is_written(trained):
-    child = process("generate", trained, "--prompt", "Once", "--tokens", "100000", env=os.environ | {"NO_COLOR": "1"})
-    assert child.stdout.read(10).startswith("Once")
-    assert child.poll() is None
-    child.stdout.close()  # as `head` does
-    assert child.stderr.read() == ""
-    assert child.wait(timeout=30) == 1
-    child.stderr.close()
