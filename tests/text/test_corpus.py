@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinyformer.errors import TinyformerError, UsageError
 from tinyformer.text import BPETokenizer, ByteTokenizer, CharTokenizer, TokenFile, encode_corpus, split_corpus
 from tinyformer.text import files as files_module
+
+MANY = settings(max_examples=max(150, settings.default.max_examples))
 
 
 def write(path, content):
@@ -65,6 +67,9 @@ def test_progress_reaches_the_whole(tmp_path, text):
     assert [call[0] for call in calls] == sorted(call[0] for call in calls)
 
 
+@MANY
+@example(["😀".encode() * 100], 0.333)
+@example(["é".encode() * 100], 0.3325)
 @given(
     st.lists(st.text(alphabet="ab\né😀", min_size=1, max_size=300).map(str.encode), min_size=1, max_size=4),
     st.floats(0.05, 0.95),
@@ -181,7 +186,8 @@ def test_an_unwritable_place(tmp_path, text):
         encode_corpus([text], ByteTokenizer(), tmp_path / "no" / "tokens")
 
 
-@given(st.integers(0, 10**6), st.binary(min_size=1, max_size=8), st.integers(-70, 70))
+@MANY
+@given(st.integers(0, 10**6), st.binary(min_size=1, max_size=8), st.just(0) | st.integers(-70, 70))
 def test_damaged_token_files_are_found(tmp_path_factory, place, patch, change):
     folder = tmp_path_factory.mktemp("damage")
     encode_corpus([write(folder / "text", b"in the end " * 5)], BPE, folder / "tokens").close()
@@ -190,7 +196,7 @@ def test_damaged_token_files_are_found(tmp_path_factory, place, patch, change):
     content = (good[:place] + patch + good[place + len(patch) :])[: len(good)]
     content = content[:change] if change < 0 else content + bytes(change)
     path = write(folder / "tokens", content)
-    if len(content) == len(good) and content[:32] == good[:32]:
+    if len(content) == len(good) and content[:36] == good[:36]:
         return  # only ids, or the unused end of the header, can have changed
     with pytest.raises(TinyformerError, match=r"tokens .*; delete it and tokenise the text again"):
         TokenFile.open(path)

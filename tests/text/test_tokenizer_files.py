@@ -7,11 +7,13 @@ import time
 import tracemalloc
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyformer.errors import TinyformerError, UsageError
 from tinyformer.text import BPETokenizer, ByteTokenizer, CharTokenizer, load_tokenizer
+
+MANY = settings(max_examples=max(400, settings.default.max_examples))
 
 GOOD = [
     ByteTokenizer(["<mask>"]),
@@ -56,7 +58,7 @@ def check(path):
 
 
 @given(st.sampled_from(GOOD), st.data())
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@MANY
 def test_mutated_values(tmp_path, tokenizer, data):
     content = copy.deepcopy(tokenizer.to_json())
     for _ in range(data.draw(st.integers(1, 3))):
@@ -76,7 +78,7 @@ def test_mutated_values(tmp_path, tokenizer, data):
 
 
 @given(st.sampled_from(GOOD), st.integers(0, 10**9))
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@MANY
 def test_mutated_bytes(tmp_path, tokenizer, seed):
     rng = random.Random(seed)
     content = bytearray(json.dumps(tokenizer.to_json(), indent=1).encode())
@@ -115,9 +117,13 @@ HOSTILE = {
     "forward merge": bpe_file(["256 97"]),
     "merge twice": bpe_file(["1 2", "1 2"]),
     "doubling tokens": bpe_file(["97 97", *(f"{i} {i}" for i in range(256, 300))]),
-    "long tokens": bpe_file(["97 97", *(f"{i} {i}" for i in range(256, 265)), *(f"264 {i}" for i in range(40_000))]),
+    "long tokens": bpe_file(  # 2, 4, ... 1024 bytes, then many of about 513
+        ["97 97", *(f"{i} {i}" for i in range(256, 265)), *(f"264 {i}" for i in range(256))]
+        + [f"{266 + i} {k}" for i in range(140) for k in range(256)]
+    ),
     "too many merges": bpe_file(["1 2"] * (1 << 18)),
     "no characters": json.dumps({**CharTokenizer("a").to_json(), "characters": ""}),
+    "repeated characters": json.dumps({**CharTokenizer("a").to_json(), "characters": "aa"}),
     "unsorted characters": json.dumps({**CharTokenizer("a").to_json(), "characters": "ba"}),
     "surrogate": json.dumps({**CharTokenizer("a").to_json(), "characters": "\udc80"}),
     "special twice": json.dumps({**ByteTokenizer().to_json(), "special_tokens": ["<a>", "<a>"]}),
@@ -126,11 +132,19 @@ HOSTILE = {
 }
 
 
+WORDS = {  # which check must refuse it, where several could
+    "doubling tokens": "more than 1024 bytes",
+    "long tokens": "more than 16 MiB",
+    "too large": "larger than 16 MiB",
+    "too many merges": "at most 261888",
+}
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files(tmp_path, name):
     path = tmp_path / "tokenizer.json"
     path.write_bytes(HOSTILE[name].encode("utf-8", "surrogatepass"))
-    assert check(path) is not None
+    assert WORDS.get(name, "") in check(path)
     tracemalloc.start()
     try:
         with pytest.raises(TinyformerError):

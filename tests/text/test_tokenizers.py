@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import regex
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinyformer.errors import TinyformerError, UsageError
@@ -15,6 +15,8 @@ from tinyformer.text import BPETokenizer, ByteTokenizer, CharTokenizer, make_tok
 from tinyformer.text.bpe import apply_merges, split
 from tinyformer.text.bpe_training import count_pieces, train_bpe
 from tinyformer.text.vocabulary import default_vocabulary_size
+
+MANY = settings(max_examples=max(150, settings.default.max_examples))
 
 GPT2 = regex.compile(r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""")
 
@@ -81,6 +83,7 @@ def test_the_known_worked_example():
     assert BPETokenizer(merges).encode("aaabdaaabac").tolist() == [258, 100, 258, 97, 99]
 
 
+@MANY
 @given(st.dictionaries(st.text(alphabet="abcé", min_size=1, max_size=12), st.integers(1, 5), max_size=12))
 def test_training_equals_the_naive_algorithm(counts):
     assert train_bpe(counts, 256 + 40) == naive_merges(counts, 40)
@@ -105,6 +108,8 @@ def test_counting_pieces_is_bounded_and_keeps_the_frequent():
     assert counts[" often"] == 100
 
 
+@MANY
+@example(b"two  spaces   three \n\n end  ")
 @given(texts)
 def test_splitting_is_that_of_gpt2_for_pieces_up_to_the_longest(text):
     words = GPT2.findall(text.decode("utf-8", "surrogateescape"))
@@ -115,6 +120,7 @@ def test_splitting_is_that_of_gpt2_for_pieces_up_to_the_longest(text):
     assert all(len(piece) <= 256 for piece in pieces)
 
 
+@MANY
 @given(texts, st.lists(st.integers(0, 1500), max_size=6))
 @example(b"they'll" + b"a" * 300, [5, 6])
 @example(b" " * 256 + b"a" + b" " * 600 + b"b", [256, 257, 600])
@@ -136,6 +142,7 @@ def valid(text):
     return True
 
 
+@MANY
 @given(texts)
 def test_lossless_on_any_bytes(bpe, text):
     for tokenizer in (ByteTokenizer(), bpe):
@@ -146,6 +153,7 @@ def test_lossless_on_any_bytes(bpe, text):
         assert b"".join(tokenizer.decode([i]) for i in ids.tolist()) == text
 
 
+@MANY
 @given(st.text(max_size=100))
 def test_chars_are_sorted_and_lossless(text):
     tokenizer = CharTokenizer("".join(sorted(set(text))))
@@ -154,9 +162,20 @@ def test_chars_are_sorted_and_lossless(text):
     assert tokenizer.decode(ids).decode() == text
 
 
-@given(st.lists(st.integers(97, 100), max_size=40))
-def test_merging_applies_the_rules_in_order(ids):
-    merges = train_bpe({"abcdabcabcaab": 3, "aaaabbbb": 2, "cdcdcd": 2}, 256 + 12)
+@st.composite
+def rules(draw):
+    """Merges of any kind, not only those that training would find."""
+    ids, merges = [97, 98, 99], []
+    for k in range(draw(st.integers(0, 12))):
+        pair = draw(st.tuples(st.sampled_from(ids), st.sampled_from(ids)).filter(lambda pair: pair not in merges))
+        merges.append(pair)
+        ids.append(256 + k)
+    return merges
+
+
+@MANY
+@given(st.lists(st.integers(97, 99), max_size=40), rules())
+def test_merging_applies_the_rules_in_order(ids, merges):
     expected = tuple(ids)
     for i, pair in enumerate(merges):
         expected = naive_merge(expected, pair, 256 + i)

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyformer.errors import UsageError
 from tinyformer.text import ByteTokenizer, Windows, encode_corpus, scoring_rows
+
+MANY = settings(max_examples=max(150, settings.default.max_examples))
 
 lengths_and_contexts = st.integers(1, 40).flatmap(
     lambda context: st.tuples(st.integers(context + 1, 2000), st.just(context))
@@ -18,6 +20,7 @@ def epoch(windows, number):
     return windows.starts(0, n * (number + 1))[n * number :]
 
 
+@MANY
 @given(lengths_and_contexts, st.integers(-(2**70), 2**70), st.integers(0, 3))
 def test_an_epoch_visits_each_window_once(size, seed, number):
     length, context = size
@@ -29,6 +32,7 @@ def test_an_epoch_visits_each_window_once(size, seed, number):
     assert length - windows.per_epoch * context <= 2 * context
 
 
+@MANY
 @given(lengths_and_contexts, st.integers(0, 99), st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 5))
 def test_micro_batches_are_the_batch_in_order(size, seed, step, rows, micros):
     windows = Windows(*size, seed)
@@ -80,6 +84,7 @@ def test_a_context_of_zero_is_an_error():
         Windows(10, 0, 0)
 
 
+@MANY
 @given(
     st.binary(min_size=2, max_size=200),
     st.integers(1, 30),

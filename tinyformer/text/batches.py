@@ -123,9 +123,7 @@ def scoring_rows(
         raise UsageError(f"the stride is {stride}; it must be from 1 to the context, {context}")
     targets = len(tokens) - 1
     if targets < 1:
-        raise UsageError(
-            "the text has fewer than two tokens, so there is nothing to predict; give a longer one"
-        )
+        raise UsageError("the text has fewer than two tokens, so there is nothing to predict; give a longer one")
     width = min(context, targets)
     rows = 1 + -(-(targets - width) // stride)
     for first in range(0, rows, batch_size):

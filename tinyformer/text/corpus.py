@@ -41,9 +41,7 @@ class TokenFile:
         vocabulary_size: every id is smaller than this.
     """
 
-    def __init__(
-        self, path: Path, descriptor: int, width: int, vocabulary_size: int, count: int, text_bytes: int
-    ):
+    def __init__(self, path: Path, descriptor: int, width: int, vocabulary_size: int, count: int, text_bytes: int):
         self.path = path
         self.text_bytes = text_bytes
         self.vocabulary_size = vocabulary_size
@@ -97,9 +95,7 @@ class TokenFile:
         if self._descriptor < 0:
             raise ValueError(f"{self.path} is closed")
         if not 0 <= start <= start + count <= self._count:
-            raise ValueError(
-                f"ids {start} to {start + count} are not inside the {self._count} of {self.path}"
-            )
+            raise ValueError(f"ids {start} to {start + count} are not inside the {self._count} of {self.path}")
         width = self._dtype.itemsize
         try:
             data = os.pread(self._descriptor, count * width, HEADER_BYTES + start * width)
@@ -231,20 +227,14 @@ def split_corpus(
         parts = texts, spans([validation])
     else:
         if not 0 < validation < 1:
-            raise UsageError(
-                f"the validation fraction is {validation:g}; it must lie between 0 and 1, e.g. 0.1"
-            )
+            raise UsageError(f"the validation fraction is {validation:g}; it must lie between 0 and 1, e.g. 0.1")
         parts = _cut(texts, validation)
     folder = Path(folder)
     sizes = [sum(map(len, part)) for part in parts]
     train = _encode_spans(parts[0], tokenizer, folder / "train.tokens", progress, 0, sum(sizes))
     _require_window(train, context, "text to train on", "give more text or a smaller --context")
-    held_out = _encode_spans(
-        parts[1], tokenizer, folder / "validation.tokens", progress, sizes[0], sum(sizes)
-    )
-    _require_window(
-        held_out, context, "validation split", "give more --validation text or a smaller --context"
-    )
+    held_out = _encode_spans(parts[1], tokenizer, folder / "validation.tokens", progress, sizes[0], sum(sizes))
+    _require_window(held_out, context, "validation split", "give more --validation text or a smaller --context")
     return train, held_out
 
 

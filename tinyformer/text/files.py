@@ -74,9 +74,7 @@ def read_chunks(span: Span, size: int = CHUNK_BYTES) -> Iterator[bytes]:
             while position < span.stop:
                 chunk = file.read(min(size, span.stop - position))
                 if not chunk:
-                    raise TinyformerError(
-                        f"{span.path} became shorter while it was read; leave it alone and rerun"
-                    )
+                    raise TinyformerError(f"{span.path} became shorter while it was read; leave it alone and rerun")
                 position += len(chunk)
                 yield chunk
     except OSError as error:
@@ -95,7 +93,7 @@ def replacing(target: Path | str) -> Iterator[IO[bytes]]:
         TinyformerError: the folder is missing or unwritable, or the disk is full.
     """
     target = Path(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.tmp")  # one that a kill left behind is overwritten
     try:
         with temporary.open("wb") as file:
             yield file

@@ -59,9 +59,7 @@ class Tokenizer:
             try:
                 text = text.encode("utf-8", "surrogateescape")
             except UnicodeEncodeError as error:
-                raise TinyformerError(
-                    f"the text has a lone surrogate at character {error.start}; remove it"
-                ) from None
+                raise TinyformerError(f"the text has a lone surrogate at character {error.start}; remove it") from None
         chunks = (text[i : i + CHUNK_BYTES] for i in range(0, len(text), CHUNK_BYTES))
         return np.concatenate([np.empty(0, np.int32), *self.encode_stream(chunks)])
 
@@ -156,11 +154,6 @@ class CharTokenizer(Tokenizer):
         # One entry for each code point up to the last one used, and one more that stands for all above.
         self._ids = np.full(int(points.max(initial=0)) + 2, -1, np.int32)
         self._ids[points] = np.arange(len(points), dtype=np.int32)
-
-    @classmethod
-    def from_stream(cls, texts: Iterable[str]) -> "CharTokenizer":
-        """The vocabulary of a text that arrives in pieces."""
-        return cls("".join(sorted(set().union(*map(set, texts)))))
 
     def _encode_stream(self, chunks: Iterable[bytes], name: str) -> Iterator[np.ndarray]:
         for text in decoded(chunks, name):

@@ -88,9 +88,7 @@ def _bpe(texts: list[Span], vocabulary_size: int | None, progress: Progress) -> 
     total = sum(map(len, texts))
     size = default_vocabulary_size(total) if vocabulary_size is None else vocabulary_size
     if not 256 <= size <= MOST_IDS:
-        raise UsageError(
-            f"a bpe vocabulary has 256 (the bytes) to {MOST_IDS} ids, not {size}; choose one between"
-        )
+        raise UsageError(f"a bpe vocabulary has 256 (the bytes) to {MOST_IDS} ids, not {size}; choose one between")
     counts: Counter[str] = Counter()
     done = 0
 
@@ -103,9 +101,7 @@ def _bpe(texts: list[Span], vocabulary_size: int | None, progress: Progress) -> 
 
     for span in texts:
         count_pieces(counts, watched(span))
-    merges = train_bpe(
-        counts, size, progress=lambda n, of: progress(n * total // of, total, "learning merges")
-    )
+    merges = train_bpe(counts, size, progress=lambda n, of: progress(n * total // of, total, "learning merges"))
     return BPETokenizer(merges)
 
 
@@ -137,9 +133,7 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
         problem = "it is nested too deeply"
     except ValueError as error:  # also what json and the UTF-8 decoder raise
         problem = str(error)
-    raise TinyformerError(
-        f"{path} is not a usable tokenizer: {problem}; restore it or train the tokenizer again"
-    )
+    raise TinyformerError(f"{path} is not a usable tokenizer: {problem}; restore it or train the tokenizer again")
 
 
 def _from_json(data: object) -> Tokenizer:
