@@ -72,8 +72,7 @@ def train_bpe(
         negative, pair = heappop(heap)
         count = pairs.get(pair, 0)
         if count != -negative:
-            # Counts only fall once a pair is on the heap, so an entry is an upper bound: put it back where it
-            # belongs.
+            # Once a pair is on the heap its count only falls: the entry was an upper bound, and goes back lower.
             if count > 0:
                 heappush(heap, (-count, pair))
             continue
