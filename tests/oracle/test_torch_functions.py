@@ -158,6 +158,10 @@ def of_one(theirs):
     return lambda draw: (lambda f: f, theirs, [draw.normal(*draw.sizes(draw.pick(0, 1, 2, 3))) * 3])
 
 
+def relu(draw):
+    return lambda f: f, torch.relu, [np.round(draw.normal(*draw.sizes(2)))]  # whole numbers, so that 0 occurs
+
+
 def attention(draw, masked=None, biased=None, dropped=None, causal=None):
     b, h, t, c = draw.sizes(4)
     t = draw.pick(t, t, 65, 130)  # beyond one block of the kernel's queries
@@ -203,7 +207,7 @@ CASES = {
     "linear": linear,
     "log_softmax": log_softmax,
     "mean": mean,
-    "relu": of_one(torch.relu),
+    "relu": relu,
     "rms_norm": rms_norm,
     "rotary": rotary,
     "sigmoid": of_one(torch.sigmoid),
