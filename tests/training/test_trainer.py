@@ -66,7 +66,9 @@ def test_a_run_leaves_and_tells_what_it_should(config, out):
 
 def open_model(path):
     run = open_run(path)
-    return data.model_config(run.config(), text.load_tokenizer(run.tokenizer_file).vocabulary_size)
+    shape = data.model_config(run.config(), text.load_tokenizer(run.tokenizer_file).vocabulary_size)
+    assert data.model_config(run.config()) == shape
+    return shape
 
 
 def test_the_last_validation_scores_every_token_once(config, out):

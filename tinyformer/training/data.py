@@ -146,7 +146,7 @@ def _corpus(
 
 
 def model_config(config: RunConfig, vocabulary: int | None = None) -> ModelConfig:
-    """The model's shape for a vocabulary; without one, only to see whether the rest is in order.
+    """The model's shape for a vocabulary; by default the one that a run's settings name, or a stand-in of 1.
 
     Raises:
         UsageError: a setting is unknown, of the wrong kind, or contradicts another.
@@ -163,7 +163,7 @@ def model_config(config: RunConfig, vocabulary: int | None = None) -> ModelConfi
         raise UsageError(
             f"[model] has a vocabulary of {written}, and the tokenizer one of {vocabulary}; remove that line"
         )
-    return resolve(config.preset, mode=config.mode, vocabulary=vocabulary or 1, **given)
+    return resolve(config.preset, mode=config.mode, vocabulary=vocabulary or written or 1, **given)
 
 
 def choose_backend(name: str) -> str:
