@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from stand_ins import ByteTokenizer, StandInModel
 
 from tinyformer.errors import TinyformerError, UsageError
-from tinyformer.generation import Options, generate, generate_texts, sample_text
+from tinyformer.generation import Options, decode, generate, generate_texts, sample_text
 from tinyformer.generation.state import DecoderState, window_length
 from tinyformer.generation.strategies import BeamSearch, Sampler, largest
 
@@ -160,9 +160,33 @@ def test_one_beam_is_greedy(seed, penalty, cache):
     assert texts(model, beams=1, cache=cache, length_penalty=0.0, **options) == greedy
 
 
-def test_a_wide_beam_ignores_rank_limits_only_while_texts_can_still_end_better():
-    """The search stops once nothing unfinished can win, long before the token limit."""
-    model = StandInModel(vocabulary=4, context=400)
+class Script:
+    """A state whose probabilities depend only on the step, for tests by hand."""
+
+    def __init__(self, *probabilities):
+        self.steps = [np.log(row) for row in probabilities]
+
+    def start(self):
+        self.rows, self.step = 1, 0
+        return self.steps[0][None]
+
+    def advance(self, parents, tokens):
+        self.rows, self.step = len(parents), self.step + 1
+        return np.repeat(self.steps[self.step][None], self.rows, axis=0)
+
+
+@pytest.mark.parametrize(("alpha", "tokens"), [(1.0, [1, 0]), (0.0, [0])])
+def test_a_search_goes_on_while_a_longer_text_can_still_win(alpha, tokens):
+    """Token 0 ends a text. Ending at once has log-probability ln 0.5; going on has it too, but is longer."""
+    state = Script([0.501, 0.499], [0.999, 0.001], [0.5, 0.5])
+    options = Options(tokens=3, beams=2, length_penalty=alpha)
+    strategy = BeamSearch(np.array([1]), 2, options, lambda text: text[-1] == 0)
+    (found,) = decode(state, strategy, 3)
+    assert found.tokens == tokens
+
+
+def test_a_search_stops_once_nothing_unfinished_can_win():
+    model = StandInModel(vocabulary=4, context=400)  # far from the limit of 300 tokens
     list(generate(model, ByteTokenizer(4), b"ab", Options(tokens=300, beams=3, stop=(b"a", b"b"))))
     assert model.positions_read < 100
 
@@ -183,11 +207,13 @@ def test_a_stop_text_may_come_in_several_tokens_and_is_left_out():
     assert [piece.ended for piece in pieces[-2:]] == [None, "stop"]
 
 
-def test_repetition_penalty_counts_the_prompt_and_the_new_tokens():
-    model = StandInModel(vocabulary=5)
-    model.head = np.zeros_like(model.head)
-    model.head[0] = 0.0
+def test_bytes_that_waited_are_shown_when_the_limit_is_reached():
+    model = StandInModel(seed=3)
+    whole = texts(model, tokens=40, temperature=0)[0]
+    assert texts(model, tokens=40, temperature=0, stop=(whole[-2:] + b"z",)) == [whole]
 
+
+def test_repetition_penalty_counts_the_prompt_and_the_new_tokens():
     class Flat(StandInModel):
         def __call__(self, ids, *, cache=None):
             result = super().__call__(ids, cache=cache)
@@ -269,7 +295,6 @@ def test_the_smallest_temperatures_are_greedy():
 
 def test_one_loop_serves_any_state():
     """A state that is no decoder: what an encoder-decoder would hand in."""
-    from tinyformer.generation import decode
 
     class Countdown:
         def start(self):

@@ -57,10 +57,12 @@ def test_text_ends_before_the_first_stop_text_wherever_it_is_cut(text, stops, wh
         # Nothing was shown that could turn out to belong to a stop text.
         assert not any(stop.encode() in shown for stop in stops)
     shown += stream.close()
-    found = [text.find(stop) for stop in stops if stop in text]
-    if len(stops) == 1:
-        assert shown.decode() == (text[: found[0]] if found else text)
-    assert stream.stopped == bool(found)
+    complete = [(end, stop) for end in range(len(text) + 1) for stop in stops if text[:end].endswith(stop)]
+    if complete:
+        first = min(end for end, stop in complete)
+        text = text[: first - max(len(stop) for end, stop in complete if end == first)]
+    assert shown.decode() == text
+    assert stream.stopped == bool(complete)
 
 
 def test_bytes_wait_only_while_they_may_be_a_stop_text():

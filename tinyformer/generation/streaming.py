@@ -24,11 +24,11 @@ class TextStream:
         if self.stopped:
             return b""
         text = self._held + data
-        found = [at for at in (text.find(stop) for stop in self.stop) if at >= 0]
-        if found:
-            self.stopped = True
-            self._held = b""
-            return text[: min(found)]
+        found = [(text.find(stop) + len(stop), -len(stop)) for stop in self.stop if stop in text]
+        if found:  # the one that is complete first counts, however the bytes come; of several, the longest
+            end, length = min(found)
+            self.stopped, self._held = True, b""
+            return text[: end + length]
         waiting = max([incomplete_character(text), *(_beginning(text, stop) for stop in self.stop)])
         ready = len(text) - waiting
         self._held = text[ready:]
