@@ -9,7 +9,7 @@ import textwrap
 import time
 
 import pytest
-from conftest import MODEL, Events, result
+from tiny_runs import MODEL, Events, result
 
 from tinyformer.errors import UsageError
 from tinyformer.training import checkpoint

@@ -9,7 +9,7 @@ import signal
 
 import numpy as np
 import pytest
-from conftest import Events, result
+from tiny_runs import Events, result
 
 from tinyformer import models, text
 from tinyformer.errors import TinyformerError, UsageError
