@@ -57,8 +57,7 @@ class Tensor:
         if not hasattr(data, "dtype"):
             numpy = backends.get("numpy")
             data = numpy.from_host(data)
-            if numpy.is_floating(data):
-                data = data.astype(numpy.float32)
+            data = data.astype(numpy.float32) if numpy.is_floating(data) else data
         if requires_grad and not backends.of(data).is_floating(data):
             raise TypeError(f"only real numbers have gradients, and this tensor holds {data.dtype}; cast it first")
         self.array, self.requires_grad = data, requires_grad
@@ -148,8 +147,7 @@ def _common_backend(inputs: tuple[Any, ...]) -> backends.Backend:
 def backward(loss: Tensor, gradient: Array | None = None) -> dict[Tensor, Array]:
     """The gradient of a loss with respect to every leaf that it depends on.
 
-    A pure function, but for freeing the graph as it goes: nothing is stored in tensors, so several threads may run it
-    over shared leaves at once.
+    A pure function but for freeing the graph: nothing is stored in tensors, so threads may run it over shared leaves.
 
     Args:
         loss: a scalar, unless `gradient` is given.
@@ -163,9 +161,7 @@ def backward(loss: Tensor, gradient: Array | None = None) -> dict[Tensor, Array]
         ValueError: the loss is not a scalar, or a closure returned a gradient of the wrong shape or dtype.
     """
     if not loss.requires_grad:
-        raise RuntimeError(
-            "no gradient exists: the loss depends on no tensor with requires_grad=True (or under no_grad)"
-        )
+        raise RuntimeError("no gradient exists: the loss depends on no tensor with requires_grad, or is under no_grad")
     if gradient is None:
         if loss.shape != ():
             raise ValueError(f"backward starts from a scalar, and this tensor has shape {loss.shape}; sum it first")
