@@ -208,8 +208,23 @@ def _rotary_backward(xp, saved, g):
 
 rotary = Kernel(_rotary_forward, _rotary_backward)
 
+
+def _dropout_forward(xp, x, keep, *, rate):
+    """One factor for each element, 0 or 1 / (1 - rate), serves both directions."""
+    factor = keep.astype(x.dtype)
+    factor *= 1.0 / (1.0 - rate)
+    return x * factor, factor
+
+
+def _dropout_backward(xp, factor, g):
+    return g * factor, None
+
+
+dropout = Kernel(_dropout_forward, _dropout_backward, lambda x, keep, *, rate: keep is not None)
+
 KERNELS: dict[str, Any] = {
     "cross_entropy": cross_entropy,
+    "dropout": dropout,
     "gelu": gelu,
     "layer_norm": layer_norm,
     "linear": linear,

@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import UsageError
 from .config import ModelConfig, unknown
 
-_OURS = {"positions": "rotary", "norm": "rms", "bias": False}
+_OURS = {"positions": "rotary", "norm": "rms", "bias": False, "dropout": 0.1}
 _GPT2 = {"vocabulary": 50257, "context": 1024, "positions": "learned", "dropout": 0.1}
 _GPT3 = _GPT2 | {"context": 2048, "dropout": 0.0}
 

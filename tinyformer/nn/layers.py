@@ -81,7 +81,7 @@ def dropout(x: Tensor, rate: float, rng: Generator | None) -> Tensor:
     """Drop a share of the elements in training; x itself in inference, where `rng` is None."""
     if rng is None or rate == 0.0:
         return x
-    return functional.dropout(x, rng.keep(x.shape, 1.0 - rate), rate=rate)
+    return fused.dropout(x, rng.keep(x.shape, 1.0 - rate), rate=rate)
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -106,8 +106,8 @@ def _bpe(texts: list[Span], vocabulary_size: int | None, progress: Progress) -> 
 
 
 def default_vocabulary_size(text_bytes: int) -> int:
-    """One id for each 256 bytes of text, rounded down to a power of two and kept within 512 to 8192."""
-    return min(8192, max(512, 1 << (max(text_bytes, 1) // 256).bit_length() >> 1))
+    """One id for each kilobyte of text, rounded down to a power of two and kept within 512 to 8192."""
+    return min(8192, max(512, 1 << (text_bytes // 1024).bit_length() >> 1))
 
 
 def load_tokenizer(path: Path | str) -> Tokenizer:

@@ -69,10 +69,10 @@ class RunConfig:
 
     files: tuple[str, ...] = _option("data", "texts", ())
     validation: float | str = _option("data", "fraction or file", 0.1)
-    tokenizer: str = _option("data", "text", "bytes")
+    tokenizer: str = _option("data", "text", "bpe")
     vocab_size: int | None = _option("data", "integer", None, least=1)
 
-    steps: int = _option("training", "integer", 2000, least=1)
+    steps: int = _option("training", "integer", 1500, least=1)
     batch_size: int = _option("training", "integer", 16, least=1)
     grad_accumulation: int = _option("training", "integer", 1, least=1)
     learning_rate: float | None = _option("training", "number", None, above=0)
