@@ -183,8 +183,8 @@ def _train(event: Event) -> str:
 
 
 def _validation(event: Event) -> str:
-    figures = f"loss {number(event['loss'])}  {number(event.get('bits_per_byte'), 3)} bits/byte"
-    return f"step {event['step']}  validation  {figures}"
+    per_byte = f"{number(event['loss_per_byte'])} nats/byte  {number(event['bits_per_byte'], 3)} bits/byte"
+    return f"step {event['step']}  validation  loss {number(event['loss'])}  {per_byte}"
 
 
 def _sample(event: Event) -> str:
@@ -195,9 +195,11 @@ def _sample(event: Event) -> str:
 def _end(event: Event) -> str:
     if event["run"] is None:
         return f"one step took {event['seconds']:.2f} s; nothing was written"
-    figures = f"validation loss {number(event['validation_loss'])} nats per token"
-    bits = f"{number(event['validation_bits_per_byte'], 3)} bits/byte"
-    done = f"done: step {event['step']}, {figures}, {bits}, in {duration(event['seconds'])}"
+    bits = event["validation_bits_per_byte"]
+    nats = None if bits is None else bits * math.log(2)
+    loss = f"validation loss {number(event['validation_loss'])} nats per token"
+    per_byte = f"{number(nats)} nats/byte, {number(bits, 3)} bits/byte"
+    done = f"done: step {event['step']}, {loss}, {per_byte}, in {duration(event['seconds'])}"
     return f"{done}\nnext: {event['next']}"
 
 

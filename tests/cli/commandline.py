@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from tinyformer.cli import main
 
 TEXT = b"Once upon a time a small fox met a tall owl.\n" * 40
-TINY = ["--width", "16", "--layers", "1", "--context", "16", "--batch-size", "2", "--threads", "1"]
+TINY = ["--width", "16", "--layers", "1", "--context", "16", "--batch-size", "2", "--tokenizer", "bytes"]
 QUICK = [*TINY, "--steps", "4", "--eval-every", "2", "--sample-every", "0"]
 
 
@@ -29,7 +29,8 @@ def output(*args, **more):
 def process(*args, **more):
     """A command in a process of its own, which is killed at the end if it still runs."""
     command = [sys.executable, "-c", "from tinyformer.cli import main; main()", *map(str, args)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more) as child:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
+    with subprocess.Popen(command, **pipes, **more) as child:
         try:
             yield child
         finally:

@@ -70,7 +70,7 @@ def test_a_config_file_sets_what_no_flag_sets(folder):
 
 def test_a_preset_given_as_a_flag_beats_the_sizes_of_a_config_file(folder):
     (folder / "my.toml").write_text("[model]\nwidth = 16\nlayers = 1\n[training]\nsteps = 1\n")
-    result = run("train", "data.txt", "--config", "my.toml", "--preset", "tiny", "--dry-run", "--batch-size", "1")
+    result = run("train", "data.txt", "--config", "my.toml", "--preset", "tiny", "--tokenizer", "bytes", "--dry-run")
     assert "4 layers, width 128" in result.stderr
 
 
@@ -147,7 +147,7 @@ def test_an_interrupted_run_is_saved_and_says_how_to_go_on(folder):
     ],
 )
 def test_bad_input_to_training_is_one_line_and_changes_nothing(folder, args, message):
-    sizes = [] if "--resume" in args else ["--steps", "2", "--context", "16"]
+    sizes = [] if "--resume" in args else ["--steps", "2", "--context", "16", "--tokenizer", "bytes"]
     given = [name for name in args if name.startswith("--")]
     sizes = [part for i in range(0, len(sizes), 2) if sizes[i] not in given for part in sizes[i : i + 2]]
     before = files_under(folder)
@@ -170,7 +170,7 @@ def test_bad_input_to_training_is_one_line_and_changes_nothing(folder, args, mes
 )
 def test_text_and_tokenizers_that_cannot_be_used(folder, args, message):
     before = files_under(folder)
-    result = run("train", *args, *QUICK)
+    result = run("train", *QUICK, *args)
     assert result.exit_code == 1
     assert message in result.stderr
     assert result.stderr.count("\n") == 1

@@ -37,7 +37,7 @@ def test_plain_reports_go_to_stderr_one_line_each(log_format, capsys):
     assert err.splitlines() == [
         "encoding the text: 10 B of 10 B",
         describe(TRAIN),
-        "step 40  validation  loss 1.5000  2.164 bits/byte",
+        "step 40  validation  loss 1.5000  1.5000 nats/byte  2.164 bits/byte",
         "warning: slow",
     ]
     assert "\x1b" not in err
