@@ -102,6 +102,8 @@ def test_every_failing_call_leaves_the_old_or_the_new(place, monkeypatch, code):
             assert f"{os.strerror(code)}; " in message
             assert "--out" in message
             assert "\n" not in message
+            assert not (place / ".tmp-d").exists()
+            assert not (place / ".tmp-f").exists()
             failures += 1
         if (place / "d").exists():
             in_order(place)

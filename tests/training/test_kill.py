@@ -57,8 +57,8 @@ def wait_for(process, word):
 def long(text, tmp_path_factory):
     """Settings of a run that outlasts many kills, its config file, and its result without them."""
     config = RunConfig(
-        files=(text,), model=MODEL, tokenizer="bytes", steps=KILLS * 5, batch_size=4, grad_accumulation=2, threads=2, eval_every=15,
-        save_every=3, sample_every=0, log_every=1,
+        files=(text,), model=MODEL, tokenizer="bytes", steps=KILLS * 5, batch_size=4, grad_accumulation=2,
+        threads=2, eval_every=15, save_every=3, sample_every=0, log_every=1,
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("long")
     (folder / "config.toml").write_text(config.to_toml())

@@ -39,6 +39,12 @@ def test_a_rate_stays_between_its_end_and_its_peak(schedule, steps, warmup, rati
         assert learning_rate(5 * steps + 1, **options) == pytest.approx(peak * ratio)
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_the_way_down_goes_to_the_minimum_as_a_whole(schedule):
+    options = {"peak": 10, "steps": 10, "schedule": schedule, "minimum_ratio": 0.2}
+    assert learning_rate(5, **options) == pytest.approx(6)  # halfway between 10 and 2
+
+
 def test_an_unknown_schedule_is_named():
     with pytest.raises(UsageError, match="unknown schedule 'square'"):
         learning_rate(3, peak=1, steps=10, schedule="square")

@@ -67,6 +67,21 @@ def test_the_mean_loss_weighs_by_tokens_and_records_nothing():
     assert loss == pytest.approx(CausalLM().loss(model, joined).item(), rel=1e-12)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_scoring_records_no_graph_in_any_thread(threads):
+    recorded = []
+
+    class Watched(CausalLM):
+        def loss(self, model, batch, **options):
+            loss = super().loss(model, batch, **options)
+            recorded.append(loss.node is not None)
+            return loss
+
+    with Workers(threads) as workers:
+        mean_loss(tiny()[0], Watched(), [batch(4)], workers)
+    assert recorded == [False] * threads
+
+
 def test_threads_give_the_same_bits_every_time():
     results = []
     for _ in range(3):

@@ -139,6 +139,7 @@ def entry(dtype="F32", shape=(1,), offsets=(0, 4)):
 HOSTILE = {
     "deep nesting": b"[" * 1_000_000,
     "many empty lists": b"[" + b"[]," * 690_000 + b"[]]",
+    "a header that is too long": b"[" + b"[]," * 3_000_000 + b"[]]",
     "many tensors": b"{%s}" % b",".join(b'"%d":%b' % (i, json.dumps(entry()).encode()) for i in range(25_000)),
     "a huge number": b'{"a":{"dtype":"F32","shape":[%s],"data_offsets":[0,4]}}' % (b"9" * 1_000_000),
     "many axes": json.dumps({"a": entry(shape=[2**59] * 300_000)}).encode()[: 2 << 20],
@@ -147,6 +148,7 @@ HOSTILE = {
     "zero times huge": json.dumps({"a": entry(shape=[0, 2**59, 2**59], offsets=[0, 0])}).encode(),
     "a number NumPy lacks": json.dumps({"a": entry("BF16", [2])}).encode(),
     "text that is none": b"\xff\xfe{}",
+    "a gap": json.dumps({"a": entry("U8", [2], [2, 4])}).encode(),
     "an overlap": json.dumps({"a": entry(), "b": entry()}).encode(),
 }
 
