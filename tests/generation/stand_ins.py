@@ -26,7 +26,7 @@ class StandInModel:
     def new_cache(self, batch):
         return StandInCache(batch)
 
-    def __call__(self, ids, *, cache=None):
+    def __call__(self, ids, *, cache=None, last_only=False):
         old = 0 if cache is None else cache.ids.shape[1]
         if cache is not None:
             assert len(cache.ids) == len(ids)

@@ -215,7 +215,7 @@ def test_bytes_that_waited_are_shown_when_the_limit_is_reached():
 
 def test_repetition_penalty_counts_the_prompt_and_the_new_tokens():
     class Flat(StandInModel):
-        def __call__(self, ids, *, cache=None):
+        def __call__(self, ids, *, cache=None, last_only=False):
             result = super().__call__(ids, cache=cache)
             result.array = np.broadcast_to([5.0, 4.0, 3.0, 2.0, 1.0], result.array.shape)
             return result

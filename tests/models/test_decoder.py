@@ -66,6 +66,13 @@ def test_cache_rows_can_be_reordered():
         np.testing.assert_allclose(model(ids[rows][:, 5:], cache=cache).numpy(), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_last_position_alone(variant):
+    model, ids = make(variant), draw_ids(0)
+    last = model(ids, last_only=True).numpy()
+    np.testing.assert_allclose(last, model(ids).numpy()[:, -1:], atol=1e-14)
+
+
 def test_masked_tokens_have_no_influence():
     model, ids = make(), draw_ids(0)
     mask = np.ones(ids.shape, bool)

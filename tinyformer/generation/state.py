@@ -83,7 +83,7 @@ class DecoderState:
 
     def _logits(self, ids: np.ndarray) -> np.ndarray:
         with no_grad():
-            logits = self.model(ids, cache=self.cache).array[:, -1]
+            logits = self.model(ids, cache=self.cache, last_only=True).array[:, -1]
         return finite(backends.of(logits).to_host(logits))
 
 

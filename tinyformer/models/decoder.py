@@ -56,6 +56,7 @@ class Decoder(nn.Module):
         mask: Any = None,
         cache: nn.Cache | None = None,
         rng: Generator | None = None,
+        last_only: bool = False,
     ) -> Tensor:
         """Score every token as the next one, after each position.
 
@@ -65,9 +66,10 @@ class Decoder(nn.Module):
                 positions that it holds and then those of `ids`.
             cache: from `new_cache`; `ids` continue what it has read, and are added to it.
             rng: given in training, for dropout.
+            last_only: score only what follows the last position, which is all that generating text needs.
 
         Returns:
-            Logits, `b t v`.
+            Logits, `b t v`, or `b 1 v` of the last position.
 
         Raises:
             IndexError: an id is outside the vocabulary.
@@ -89,6 +91,8 @@ class Decoder(nn.Module):
         for i, block in enumerate(self.blocks):
             layer_cache = cache.layers[i] if cache else None
             x = block(x, causal=True, mask=visible, angles=angles, cache=layer_cache, rng=rng)
+        if last_only:
+            x = x[:, -1:]
         if self.norm is not None:
             x = self.norm(x)
         return self.head(x) if self.head is not None else fused.linear(x, self.tokens.weight.T)

@@ -12,7 +12,7 @@ from typing import Any
 
 from einops import rearrange
 
-from .. import fused
+from .. import backends, fused
 from ..backends import Generator
 from ..tensor import Array, Tensor
 from .layers import Linear
@@ -41,6 +41,17 @@ class LayerCache:
         self.values[:, :, start : self.length, :] = values
         return self.keys[:, :, : self.length, :], self.values[:, :, : self.length, :]
 
+    def select(self, rows: Array) -> None:
+        """Let batch row i continue what was row rows[i]; only what is filled is copied."""
+        self.keys, self.values = (self._rows(array, rows) for array in (self.keys, self.values))
+
+    def _rows(self, array: Array, rows: Array) -> Array:
+        xp = backends.of(array)
+        chosen = xp.zeros((rows.shape[0], *array.shape[1:]), dtype=array.dtype)
+        filled = array[:, :, : self.length, :]
+        chosen[:, :, : self.length, :] = xp.take(filled, xp.from_host(rows), axis=0)
+        return chosen
+
 
 class Cache:
     """The caches of all layers: what a model remembers of the tokens that it has read.
@@ -65,10 +76,7 @@ class Cache:
     def select(self, rows: Array) -> None:
         """Let batch row i continue what was row rows[i]; `rows` are integers, `b`, and may repeat."""
         for layer in self.layers:
-            for name in ("keys", "values"):
-                array = getattr(layer, name)
-                xp = Tensor(array).backend
-                setattr(layer, name, xp.take(array, xp.from_host(rows), axis=0))
+            layer.select(rows)
 
 
 class Attention(Module):
