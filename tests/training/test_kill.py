@@ -9,6 +9,7 @@ import textwrap
 import time
 
 import pytest
+from hypothesis import settings
 from tiny_runs import MODEL, Events, result
 
 from tinyformer.errors import UsageError
@@ -17,7 +18,7 @@ from tinyformer.training.config import RunConfig
 from tinyformer.training.rundir import open_run
 from tinyformer.training.trainer import train
 
-KILLS = 20
+KILLS = 20 if settings.default.max_examples < 1000 else 1000  # --hypothesis-profile=thorough
 
 # Trains or goes on; says so once training begins and at each step.
 TRAINING = textwrap.dedent("""
@@ -66,7 +67,7 @@ def long(text, tmp_path_factory):
     return folder / "config.toml", result(folder / "run")
 
 
-def test_a_run_that_is_killed_twenty_times_ends_with_the_same_bits(long, tmp_path):
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(long, tmp_path):
     config_file, expected = long
     out, rng, kills = tmp_path / "run", random.Random(0), 0
     process = begin("train", out, config_file)

@@ -116,7 +116,7 @@ class Trainer:
             if not stopping and config.sample_every and (last or step % config.sample_every == 0):
                 self._sample()
             if last or stopping:
-                self.save()
+                self._save_at_the_end()
             elif step % config.save_every == 0:
                 self._try_to_save()
             if stopping:
@@ -214,6 +214,13 @@ class Trainer:
             self.save()
         except WriteError as error:
             warn(self._report, f"{error}; training goes on, and the next checkpoint will be tried as usual")
+
+    def _save_at_the_end(self) -> None:
+        try:
+            self.save()
+        except WriteError as error:
+            way = f"then go on from step {self._saved}, the newest saved: tinyformer train --resume {self.run.path}"
+            raise WriteError(f"{error}; {way}") from error
 
     def _one_step(self, step: int, rate: float) -> tuple[Outcome, float]:
         config = self.config
