@@ -73,5 +73,5 @@ def test_the_first_commands_are_the_ones_that_ci_runs():
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert COMMANDS[0].startswith("pip install -e . && tinyformer train --mode decoder examples/data.txt")
     assert COMMANDS[-1] == "pip install -e '.[test]' && python -m pytest"
-    assert "pip install -e '.[test]'" in ci
+    assert "-e '.[test]'" in ci
     assert "python -m pytest" in ci
