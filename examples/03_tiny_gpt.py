@@ -19,7 +19,7 @@ from tinyformer import backward
 from tinyformer.generation import sample_text
 from tinyformer.models import build, resolve
 from tinyformer.objectives import CausalLM
-from tinyformer.text import CharTokenizer
+from tinyformer.text import make_tokenizer
 from tinyformer.training.optimizer import AdamW, FlatParameters, clip_scale
 from tinyformer.training.schedule import learning_rate
 
@@ -28,9 +28,9 @@ CONTEXT, BATCH = 64, 16
 
 
 def main(file=DATA, steps="400"):
-    text, steps = Path(file).read_text(encoding="utf-8"), int(steps)
-    tokenizer = CharTokenizer.from_stream([text])
-    ids = tokenizer.encode(text)
+    steps = int(steps)
+    tokenizer = make_tokenizer("chars", [file])
+    ids = tokenizer.encode(Path(file).read_bytes())
     vocabulary = tokenizer.vocabulary_size
 
     model = build(resolve(vocabulary=vocabulary, layers=2, heads=4, width=64, context=CONTEXT))
