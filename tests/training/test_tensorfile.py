@@ -40,7 +40,7 @@ def same(found, expected):
 @given(tensors())
 def test_the_package_reads_what_we_write_and_we_what_it_writes(tmp_path_factory, given):
     path = tmp_path_factory.mktemp("tensors") / "x.safetensors"
-    ours = b"".join(encode(given, {"format": "np"}))
+    ours = encode(given)
     same(safetensors.numpy.load(ours), given)
     for content in (ours, safetensors.numpy.save(given)):
         path.write_bytes(content)
@@ -52,17 +52,12 @@ def test_the_package_reads_what_we_write_and_we_what_it_writes(tmp_path_factory,
 def test_arrays_of_any_layout_can_be_written(tmp_path):
     array = np.arange(12, dtype=">f4").reshape(3, 4).T[::2]
     path = tmp_path / "x.safetensors"
-    path.write_bytes(b"".join(encode({"x": array, "y": np.float32(3)})))
+    path.write_bytes(encode({"x": array, "y": np.float32(3)}))
     np.testing.assert_array_equal(read(path)["x"], array)
     assert read(path)["y"].shape == ()
 
 
-def test_nothing_is_copied():
-    array = np.ones((100, 100), np.float32)
-    assert np.shares_memory(np.frombuffer(encode({"x": array})[1], np.float32), array)
-
-
-GOOD = b"".join(encode({"a": np.arange(6, dtype="f4").reshape(2, 3), "b": np.ones(3, "i2"), "": np.zeros((), "f8")}))
+GOOD = encode({"a": np.arange(6, dtype="f4").reshape(2, 3), "b": np.ones(3, "i2"), "": np.zeros((), "f8")})
 LENGTH = int.from_bytes(GOOD[:8], "little")
 HEADER, DATA = json.loads(GOOD[8 : 8 + LENGTH]), GOOD[8 + LENGTH :]
 
@@ -176,7 +171,7 @@ def test_a_hostile_header_costs_little_time_and_memory(tmp_path, name):
 
 def test_a_good_file_takes_no_more_memory_than_its_size(tmp_path):
     path = tmp_path / "good.safetensors"
-    path.write_bytes(b"".join(encode({"a": np.zeros((1 << 20, 8), "f4"), "b": np.zeros(1 << 20, "f8")})))
+    path.write_bytes(encode({"a": np.zeros((1 << 20, 8), "f4"), "b": np.zeros(1 << 20, "f8")}))
     tracemalloc.start()
     try:
         read(path)

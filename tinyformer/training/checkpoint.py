@@ -18,7 +18,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +83,11 @@ def save(
         WriteError: it could not be written. Those before it are untouched.
     """
     contents = {MODEL: tensorfile.encode(model), OPTIMIZER: tensorfile.encode(optimizer)}
-    checksums = {name: _checksum(buffers) for name, buffers in contents.items()}
+    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     sealed = {"format": FORMAT, "step": step, **state, "sha256": checksums}
     sealed["seal"] = _seal(sealed)
     path = directory / f"step-{step:06d}"
-    files.write_directory(path, {**contents, STATE: [json.dumps(sealed, indent=2).encode()]})
+    files.write_directory(path, {**contents, STATE: json.dumps(sealed, indent=2).encode()})
     # One of a later step can only have proved to be damaged, so that this run went on from an earlier one.
     kept = [other for other in _steps(directory) if other <= step][:KEPT]
     for other, old in _steps(directory).items():
@@ -111,7 +111,7 @@ def load(path: Path, *, optimizer: bool = True) -> Checkpoint:
     for name in (MODEL, OPTIMIZER) if optimizer else (MODEL,):
         try:
             with files.open_regular(path / name) as file:
-                found = _checksum(iter(lambda file=file: file.read(1 << 20), b""))
+                found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise DamagedFile(f"cannot read {path / name}: {files.reason(error)}") from error
         if found != state["sha256"][name]:
@@ -200,16 +200,9 @@ def _steps(directory: Path) -> dict[int, Path]:
     return dict(sorted(((int(match[1]), path) for match, path in found), reverse=True))
 
 
-def _checksum(buffers: Iterator[Any] | list[Any]) -> str:
-    digest = hashlib.sha256()
-    for buffer in buffers:
-        digest.update(buffer)
-    return digest.hexdigest()
-
-
 def _seal(state: dict[str, Any]) -> str:
     """A checksum of the state itself."""
-    return _checksum([json.dumps(state, allow_nan=False).encode()])
+    return hashlib.sha256(json.dumps(state, allow_nan=False).encode()).hexdigest()
 
 
 def _read_state(path: Path) -> dict[str, Any]:

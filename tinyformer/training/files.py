@@ -15,13 +15,11 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import TinyformerError
-
-Buffer = Any  # bytes, or anything else that shows its bytes as a memoryview
 
 TEMPORARY = ".tmp-"
 _CHUNK = 1 << 24  # bytes in one write
@@ -31,37 +29,36 @@ class WriteError(TinyformerError):
     """Something could not be written; what was there before still is."""
 
 
-def write_file(path: Path, *buffers: Buffer) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Create or replace a file durably.
 
     Raises:
         WriteError: names the path, the reason and a remedy. The old file, if any, is untouched.
     """
     with _reporting(path):
-        temporary = _make_room(path, buffers)
+        temporary = _make_room(path, len(content))
         with _removed_on_failure(temporary):
-            _write(temporary, buffers)
+            _write(temporary, content)
             os.rename(temporary, path)
             _sync_directory(path.parent)
 
 
-def write_directory(path: Path, files: Mapping[str, Iterable[Buffer]]) -> None:
+def write_directory(path: Path, contents: Mapping[str, bytes]) -> None:
     """Create or replace a directory of files durably; all of them appear together, or none.
 
     Args:
         path: of the directory, whose parent exists.
-        files: for each name the buffers that follow each other in it.
+        contents: of the files in it, by name.
 
     Raises:
         WriteError: names the path, the reason and a remedy.
     """
-    contents = {name: list(buffers) for name, buffers in files.items()}
     with _reporting(path):
-        temporary = _make_room(path, [buffer for buffers in contents.values() for buffer in buffers])
+        temporary = _make_room(path, sum(map(len, contents.values())))
         with _removed_on_failure(temporary):
             os.mkdir(temporary)
-            for name, buffers in contents.items():
-                _write(temporary / name, buffers)
+            for name, content in contents.items():
+                _write(temporary / name, content)
             _sync_directory(temporary)
             if path.exists():  # a damaged one: a rename does not replace a directory that holds something
                 os.rename(path, path.with_name(f"{TEMPORARY}old-{path.name}"))
@@ -120,10 +117,9 @@ def _reporting(path: Path) -> Iterator[None]:
         raise WriteError(f"cannot write {path}: {reason(error)}; {remedy}") from error
 
 
-def _make_room(path: Path, buffers: Iterable[Buffer]) -> Path:
+def _make_room(path: Path, needed: int) -> Path:
     """A temporary name beside the target, once leftovers are gone and there is room on the disk."""
     _remove_leftovers(path.parent)
-    needed = sum(memoryview(buffer).nbytes for buffer in buffers)
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise OSError(errno.ENOSPC, f"{needed / 1e6:,.1f} MB are needed and {free / 1e6:,.1f} MB are free")
@@ -152,13 +148,12 @@ def _removed_on_failure(temporary: Path) -> Iterator[None]:
         raise
 
 
-def _write(path: Path, buffers: Iterable[Buffer]) -> None:
+def _write(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        for buffer in buffers:
-            rest = memoryview(buffer).cast("B")
-            while rest:
-                rest = rest[os.write(descriptor, rest[:_CHUNK]) :]
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest[:_CHUNK]) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
