@@ -33,6 +33,7 @@ OUTSIDE = {
     "click": ("cli",),
     "rich": ("cli.view",),
     "regex": ("text",),
+    "safetensors": ("training", "interop"),
     "threadpoolctl": ("backends.numpy", "analysis", "training", "cli"),
 }
 OPTIONAL = {"cupy"}
