@@ -3,9 +3,12 @@
 import array_api_strict
 import numpy
 import pytest
+import threadpoolctl
 from hypothesis import HealthCheck, settings
 
 from tinyformer import backends
+
+threadpoolctl.threadpool_limits(1, "blas")  # matrices this small only get slower with more threads
 
 COMMON = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 settings.register_profile("quick", max_examples=15, **COMMON)

@@ -9,7 +9,7 @@ Read before: `tinyformer/models/config.py`.
 
 from __future__ import annotations
 
-from tinyformer.models import ModelConfig
+from ..models import ModelConfig
 
 _FUSED = ("gelu", "gelu-exact", "relu")  # these activations keep their input and output, the others more
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyformer.errors import TinyformerError
-from tinyformer.objectives import Batch, CausalLM
-from tinyformer.tensor import no_grad
-from tinyformer.text import TokenFile, encode_corpus, scoring_rows
+from ..errors import TinyformerError
+from ..objectives import Batch, CausalLM
+from ..tensor import no_grad
+from ..text import TokenFile, encode_corpus, scoring_rows
 
 TOKENS_AT_ONCE = 4096
 LOGITS_AT_ONCE = 1 << 24  # 64 MiB in float32

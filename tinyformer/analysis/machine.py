@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 
-from tinyformer import backends
+from .. import backends
 
 _LIBRARIES = ("numpy", "einops", "click", "regex", "rich", "safetensors", "threadpoolctl")
 _VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")

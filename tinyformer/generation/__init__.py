@@ -4,8 +4,8 @@ Reading order: `options` (what can be asked for), `filters` (logits to a distrib
 (sampling, beam search), `state` (a model as the loop sees it), `streaming`, `decode` (the loop).
 """
 
-from tinyformer.generation.decode import Piece, decode, generate, generate_texts, sample_text
-from tinyformer.generation.options import Options
-from tinyformer.generation.state import DecoderState, State
+from .decode import Piece, decode, generate, generate_texts, sample_text
+from .options import Options
+from .state import DecoderState, State
 
 __all__ = ["DecoderState", "Options", "Piece", "State", "decode", "generate", "generate_texts", "sample_text"]

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyformer.errors import TinyformerError
-from tinyformer.generation.options import Options
-from tinyformer.generation.state import DecoderState, State
-from tinyformer.generation.strategies import BeamSearch, Ended, Sampler, Settled, Strategy
-from tinyformer.generation.streaming import TextStream
+from ..errors import TinyformerError
+from .options import Options
+from .state import DecoderState, State
+from .strategies import BeamSearch, Ended, Sampler, Settled, Strategy
+from .streaming import TextStream
 
 
 def decode(state: State, strategy: Strategy, tokens: int) -> Iterator[Settled]:

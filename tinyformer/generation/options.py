@@ -5,7 +5,7 @@ Read before `decode.py`, which carries them out. The defaults here are the comma
 
 from dataclasses import dataclass, fields
 
-from tinyformer.errors import UsageError
+from ..errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from tinyformer import backends
-from tinyformer.errors import TinyformerError
-from tinyformer.tensor import no_grad
+from .. import backends
+from ..errors import TinyformerError
+from ..tensor import no_grad
 
 
 class State(Protocol):

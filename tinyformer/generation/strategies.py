@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from tinyformer.generation.filters import draw, keep_top_k, keep_top_p, log_softmax, penalise_repetition
-from tinyformer.generation.options import Options
+from .filters import draw, keep_top_k, keep_top_p, log_softmax, penalise_repetition
+from .options import Options
 
 Ended = Callable[[Sequence[int]], bool]  # does a text of these generated tokens end here?
 

@@ -4,11 +4,11 @@ Reading order: `files`, `tokenizers`, `bpe`, `bpe_training`, `vocabulary`, `corp
 Nothing here knows about tensors; read `tinyformer.tensor` before or after, as you like.
 """
 
-from tinyformer.text.batches import Windows, scoring_rows
-from tinyformer.text.bpe import BPETokenizer
-from tinyformer.text.corpus import TokenFile, encode_corpus, split_corpus
-from tinyformer.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
-from tinyformer.text.vocabulary import load_tokenizer, make_tokenizer
+from .batches import Windows, scoring_rows
+from .bpe import BPETokenizer
+from .corpus import TokenFile, encode_corpus, split_corpus
+from .tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
+from .vocabulary import load_tokenizer, make_tokenizer
 
 __all__ = [
     "BPETokenizer",

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tinyformer.errors import UsageError
-from tinyformer.text.corpus import TokenFile
+from ..errors import UsageError
+from .corpus import TokenFile
 
 ROUNDS = 4  # enough for a network of good random functions (Luby and Rackoff 1988)
 

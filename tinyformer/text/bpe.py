@@ -19,7 +19,7 @@ from itertools import chain, pairwise
 import numpy as np
 import regex
 
-from tinyformer.text.tokenizers import Tokenizer
+from .tokenizers import Tokenizer
 
 # GPT-2's pattern with one change: no piece is longer than LONGEST characters. This bounds the work for a
 # piece and, since a piece depends on at most REACH characters from its start, lets a stream be split without

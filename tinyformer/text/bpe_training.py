@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
-from tinyformer.text.bpe import split
+from .bpe import split
 
 # More distinct pieces than this take no part. In natural text they are rare ones, which could not earn a
 # merge.

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyformer.errors import TinyformerError, UsageError
-from tinyformer.text.files import Span, read_chunks, reason, replacing, spans
-from tinyformer.text.tokenizers import Tokenizer
+from ..errors import TinyformerError, UsageError
+from .files import Span, read_chunks, reason, replacing, spans
+from .tokenizers import Tokenizer
 
 Progress = Callable[[int, int, str], None]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from tinyformer.errors import TinyformerError, UsageError
+from ..errors import TinyformerError, UsageError
 
 CHUNK_BYTES = 1 << 20
 

@@ -16,8 +16,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from tinyformer.errors import TinyformerError
-from tinyformer.text.files import CHUNK_BYTES, replacing
+from ..errors import TinyformerError
+from .files import CHUNK_BYTES, replacing
 
 FORMAT, VERSION = "tinyformer-tokenizer", 1
 REMEDY = "use --tokenizer bytes or --tokenizer bpe, which take anything"

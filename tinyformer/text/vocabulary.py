@@ -16,11 +16,11 @@ from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 
-from tinyformer.errors import TinyformerError, UsageError
-from tinyformer.text.bpe import LONGEST, BPETokenizer
-from tinyformer.text.bpe_training import count_pieces, train_bpe
-from tinyformer.text.files import Span, read_chunks, reason, spans
-from tinyformer.text.tokenizers import FORMAT, VERSION, ByteTokenizer, CharTokenizer, Tokenizer, decoded
+from ..errors import TinyformerError, UsageError
+from .bpe import LONGEST, BPETokenizer
+from .bpe_training import count_pieces, train_bpe
+from .files import Span, read_chunks, reason, spans
+from .tokenizers import FORMAT, VERSION, ByteTokenizer, CharTokenizer, Tokenizer, decoded
 
 KINDS = ("bytes", "chars", "bpe")
 MOST_IDS = 1 << 18  # published vocabularies stay below 2^18
