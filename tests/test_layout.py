@@ -21,7 +21,19 @@ FOLDERS = {"tinyformer": "tinyformer", "backends": "tinyformer.backends", "cli":
 
 # Each may import what stands before it, and never what stands after; "" is the package itself, which hands out names.
 ORDER = [
-    *("errors", "backends", "tensor", "ops", "functional", "gradcheck", "einops_backend", "fused", "nn", "models"),
+    *(
+        "errors",
+        "files",
+        "backends",
+        "tensor",
+        "ops",
+        "functional",
+        "gradcheck",
+        "einops_backend",
+        "fused",
+        "nn",
+        "models",
+    ),
     *("objectives", "text", "analysis", "generation", "training", "loading", "interop", "", "cli"),
 ]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tinyformer.errors import TinyformerError, UsageError
 from tinyformer.text import BPETokenizer, ByteTokenizer, CharTokenizer, TokenFile, encode_corpus, split_corpus
-from tinyformer.text import files as files_module
+from tinyformer.text.spans import read_chunks, spans
 
 MANY = settings(max_examples=max(150, settings.default.max_examples))
 
@@ -137,15 +137,15 @@ def test_an_unreadable_file(tmp_path, text, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "open", refuse)  # chmod does not stop root
-    with pytest.raises(TinyformerError, match=r"cannot read .*text\.txt: permission denied"):
+    with pytest.raises(TinyformerError, match=r"cannot read .*text\.txt: Permission denied"):
         encode_corpus([text], ByteTokenizer(), tmp_path / "tokens")
 
 
 def test_a_text_that_shrinks_while_it_is_read(tmp_path, text):
-    span = files_module.spans([text])[0]
+    span = spans([text])[0]
     os.truncate(text, 100)
     with pytest.raises(TinyformerError, match="became shorter"):
-        list(files_module.read_chunks(span))
+        list(read_chunks(span))
 
 
 def test_bad_text_leaves_no_token_file(tmp_path):
@@ -155,14 +155,14 @@ def test_bad_text_leaves_no_token_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["bad.txt"]
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("call", ["fsync", "rename"])
 def test_a_disk_that_fails_leaves_what_was_there(tmp_path, text, monkeypatch, call):
     def fail(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     target = write(tmp_path / "tokens", b"what was there")
     monkeypatch.setattr(os, call, fail)
-    with pytest.raises(TinyformerError, match=r"cannot write .*tokens: no space left on device; free some space"):
+    with pytest.raises(TinyformerError, match=r"cannot write .*tokens: No space left on device; free some space"):
         encode_corpus([text], ByteTokenizer(), target)
     assert target.read_bytes() == b"what was there"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["text.txt", "tokens"]
@@ -214,8 +214,8 @@ def test_an_id_outside_the_vocabulary_is_found(tmp_path):
 
 def test_what_is_no_token_file(tmp_path, text):
     for path, message in [
-        (tmp_path / "missing", "no such file"),
-        (tmp_path, "is a directory"),
+        (tmp_path / "missing", "No such file"),
+        (tmp_path, "Is a directory"),
         (text, "not a token file"),
         (write(tmp_path / "empty", b""), "not a token file"),
     ]:

@@ -157,7 +157,7 @@ def test_hostile_files(tmp_path, name):
 def test_missing_and_unreadable(tmp_path):
     with pytest.raises(UsageError, match="no tokenizer at"):
         load_tokenizer(tmp_path / "none.json")
-    with pytest.raises(TinyformerError, match="is a directory"):
+    with pytest.raises(TinyformerError, match="Is a directory"):
         load_tokenizer(tmp_path)
 
 

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
+from tinyformer.files import WriteError
 from tinyformer.training import runlog
-from tinyformer.training.files import WriteError
 from tinyformer.training.runlog import RunLog, cut_back, read_log
 
 

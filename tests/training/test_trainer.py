@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from tiny_runs import Events, result
 
-from tinyformer import models, text
+from tinyformer import files, models, text
 from tinyformer.errors import TinyformerError, UsageError
 from tinyformer.objectives import CausalLM
 from tinyformer.tensor import Tensor
-from tinyformer.training import checkpoint, data, files
+from tinyformer.training import checkpoint, data
 from tinyformer.training.rundir import open_run
 from tinyformer.training.runlog import read_log
 from tinyformer.training.signals import Stopped

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import TinyformerError, UsageError
-from .files import Span, read_chunks, reason, replacing, spans
+from ..files import reason, replacing
+from .spans import Span, read_chunks, spans
 from .tokenizers import Tokenizer
 
 Progress = Callable[[int, int, str], None]

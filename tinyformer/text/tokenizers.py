@@ -4,7 +4,7 @@ A tokenizer is a reversible code. `encode` turns bytes into integers below `voca
 turns them back into exactly those bytes. Bytes need no vocabulary at all; characters need one symbol for each
 that the text uses; byte pairs (`bpe.py`) trade a larger vocabulary for shorter sequences.
 
-Read before: `files.py`. Read next: `bpe.py`.
+Read before: `spans.py`. Read next: `bpe.py`.
 """
 
 import codecs
@@ -17,7 +17,8 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import TinyformerError
-from .files import CHUNK_BYTES, replacing
+from ..files import replacing
+from .spans import CHUNK_BYTES
 
 FORMAT, VERSION = "tinyformer-tokenizer", 1
 REMEDY = "use --tokenizer bytes or --tokenizer bpe, which take anything"
@@ -106,7 +107,7 @@ class Tokenizer:
     def save(self, path: Path | str) -> None:
         """Write `tokenizer.json`, whole or not at all."""
         text = json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n"
-        with replacing(path) as file:
+        with replacing(Path(path)) as file:
             file.write(text.encode())
 
     def _encode_stream(self, chunks: Iterable[bytes], name: str) -> Iterator[np.ndarray]:

@@ -17,9 +17,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import TinyformerError, UsageError
+from ..files import reason
 from .bpe import LONGEST, BPETokenizer
 from .bpe_training import count_pieces, train_bpe
-from .files import Span, read_chunks, reason, spans
+from .spans import Span, read_chunks, spans
 from .tokenizers import FORMAT, VERSION, ByteTokenizer, CharTokenizer, Tokenizer, decoded
 
 KINDS = ("bytes", "chars", "bpe")

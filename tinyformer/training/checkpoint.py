@@ -4,11 +4,11 @@
                             optimizer.safetensors  AdamW's running means, `first.NAME` and `second.NAME`
                             state.json             the step, what the run has seen, checksums of the other two
 
-A checkpoint appears whole or not at all (`files.py`), the last two are kept, and each carries checksums. So
+A checkpoint appears whole or not at all (`tinyformer/files.py`), the last two are kept, and each carries checksums. So
 one that is damaged later is noticed when it is read, and the one before takes its place. Batch order and
 dropout are functions of (seed, step), so there is no other state.
 
-Read before: `files.py`, `tensorfile.py`. Read next: `rundir.py`.
+Read before: `tinyformer/files.py`, `tensorfile.py`. Read next: `rundir.py`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import files
 from ..errors import TinyformerError
-from . import files, tensorfile
+from . import tensorfile
 from .tensorfile import DamagedFile
 
 FORMAT = 1

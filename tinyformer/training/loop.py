@@ -17,11 +17,11 @@ from typing import Any
 
 from ..analysis import counts
 from ..errors import TinyformerError
+from ..files import WriteError
 from ..generation import sample_text
 from . import checkpoint, runlog
 from .config import RunConfig
 from .data import Corpus, per_byte
-from .files import WriteError
 from .fingerprint import differences, fingerprint
 from .optimizer import AdamW, FlatParameters
 from .rundir import Run

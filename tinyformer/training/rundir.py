@@ -6,7 +6,7 @@
                       log.jsonl
                       checkpoints/
 
-Read before: `files.py`, `checkpoint.py`. Read next: `trainer.py`.
+Read before: `tinyformer/files.py`, `checkpoint.py`. Read next: `trainer.py`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from .. import files
 from ..errors import TinyformerError, UsageError
-from . import files
 from .config import RunConfig, read_config
 
 HEADING = """\
@@ -82,7 +82,8 @@ class Run:
         Raises:
             WriteError: it could not be written.
         """
-        files.write_file(self.config_file, config.to_toml(HEADING).encode())
+        with files.replacing(self.config_file) as file:
+            file.write(config.to_toml(HEADING).encode())
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from . import files
+from .. import files
 
 
 class RunLog:
@@ -83,7 +83,8 @@ def cut_back(path: Path, step: int) -> None:
         raise files.WriteError(f"{reason}; check its permissions") from error
     kept = b"".join(line for line in content.splitlines(keepends=True) if _belongs(line, step))
     if kept != content:
-        files.write_file(path, kept)
+        with files.replacing(path) as file:
+            file.write(kept)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

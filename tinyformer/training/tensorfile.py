@@ -1,9 +1,9 @@
 """Arrays in the safetensors format, with one kind of error for everything that can be wrong with a file.
 
-The package does the work. What it leaves to do: its `save_file` writes in place, so files are made of its bytes by
-`files.py`; and a file from anywhere may raise half a dozen kinds of error, or be something that is no file at all.
+The package does the work. What it leaves to do: its `save_file` writes in place, so its bytes are written by
+`tinyformer/files.py`; and a file from anywhere may raise half a dozen kinds of error, or be no file at all.
 
-Read before: `files.py`. Read next: `checkpoint.py`.
+Read before: `tinyformer/files.py`. Read next: `checkpoint.py`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from .. import files
 from ..errors import TinyformerError
-from . import files
 
 _MOST_HEADER = 2 << 20  # bytes, some 20,000 tensors; parsing takes many times as much
 

@@ -7,11 +7,18 @@ import signal
 
 import pytest
 
-from tinyformer.training import files
-from tinyformer.training.files import WriteError, write_directory, write_file
+from tinyformer import files
+from tinyformer.files import WriteError, replacing, write_directory
 
 OLD = {"a": b"old a", "b": b"old b"}
 NEW = {"a": b"new a", "b": b"new b", "c": b"", "d": b"d"}
+
+
+def write_file(path, content):
+    with replacing(path) as file:
+        file.write(content)
+
+
 CALLS = ("open", "write", "fsync", "rename", "mkdir")
 
 
@@ -170,7 +177,7 @@ def test_an_error_without_a_number_still_says_why(place, monkeypatch):
 
     monkeypatch.setattr(files.os, "write", vague)
     with pytest.raises(WriteError, match="3 requested and 2 written; check the disk"):
-        write_file(place / "f", b"new")
+        write_directory(place / "d", NEW)
 
 
 def test_a_pipe_in_place_of_a_file_does_not_wait(tmp_path):

@@ -1,21 +1,16 @@
-"""Text files read in pieces, and files that appear whole or not at all.
+"""Text files read in pieces: everything under `text/` reads through `read_chunks`, so memory stays bounded.
 
-Everything under `text/` reads its input through `read_chunks`, so memory stays bounded whatever the size of
-the text, and writes through `replacing`, so a crash or a full disk never leaves half a file under the final
-name.
-
-Read before: nothing. Read next: `tokenizers.py`.
+Read next: `tokenizers.py`.
 """
 
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from ..errors import TinyformerError, UsageError
+from ..files import reason
 
 CHUNK_BYTES = 1 << 20
 
@@ -79,41 +74,3 @@ def read_chunks(span: Span, size: int = CHUNK_BYTES) -> Iterator[bytes]:
                 yield chunk
     except OSError as error:
         raise TinyformerError(f"cannot read {span.path}: {reason(error)}") from error
-
-
-@contextmanager
-def replacing(target: Path | str) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of `target` once it is complete and on the disk.
-
-    It is written under a temporary name in the same folder, synced, and renamed; then the folder is synced,
-    because a rename too can be lost in a power cut. If anything goes wrong the temporary file is removed and
-    `target` is as before.
-
-    Raises:
-        TinyformerError: the folder is missing or unwritable, or the disk is full.
-    """
-    target = Path(target)
-    temporary = target.with_name(f".{target.name}.tmp")  # one that a kill left behind is overwritten
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise TinyformerError(
-            f"cannot write {target}: {reason(error)}; free some space or choose another place"
-        ) from error
-    finally:
-        with suppress(OSError):  # after a success the temporary name is gone already
-            temporary.unlink()
-
-
-def reason(error: OSError | ValueError) -> str:
-    """The system's words for an error without its number and file name: "no space left on device"."""
-    return (getattr(error, "strerror", None) or str(error)).lower()

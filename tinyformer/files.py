@@ -2,10 +2,10 @@
 
 Everything is written under a temporary name beside its target, forced to the disk with fsync, and then
 renamed, which happens at once or not at all; at last the parent directory, which holds the name, is forced
-to the disk too. What is left behind under a temporary name was interrupted, and the next write removes it:
-a directory must have one writer at a time, which the lock of a run (`rundir.py`) sees to.
+to the disk too. What is left behind under a temporary name was interrupted, and the next write removes it: a
+place must have one writer at a time, which the lock of a run (`training/rundir.py`) sees to.
 
-Read next: `tensorfile.py`, `checkpoint.py`.
+Read next: `training/checkpoint.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from ..errors import TinyformerError
+from .errors import TinyformerError
 
 TEMPORARY = ".tmp-"
 _CHUNK = 1 << 24  # bytes in one write
@@ -29,18 +29,21 @@ class WriteError(TinyformerError):
     """Something could not be written; what was there before still is."""
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Create or replace a file durably.
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes the place of `path` once it is complete and on the disk.
 
     Raises:
         WriteError: names the path, the reason and a remedy. The old file, if any, is untouched.
     """
-    with _reporting(path):
-        temporary = _make_room(path, len(content))
-        with _removed_on_failure(temporary):
-            _write(temporary, content)
-            os.rename(temporary, path)
-            _sync_directory(path.parent)
+    temporary = path.with_name(TEMPORARY + path.name)  # what a kill has left under this name is overwritten
+    with _reporting(path), _removed_on_failure(temporary):
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+        _sync_directory(path.parent)
 
 
 def write_directory(path: Path, contents: Mapping[str, bytes]) -> None:
@@ -98,9 +101,9 @@ def open_regular(path: Path) -> Any:
     return open(descriptor, "rb")
 
 
-def reason(error: OSError) -> str:
+def reason(error: OSError | ValueError) -> str:
     """Why the system refused, in words; some libraries leave the usual fields empty."""
-    return error.strerror or str(error) or type(error).__name__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 @contextlib.contextmanager
