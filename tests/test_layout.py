@@ -39,7 +39,7 @@ ORDER = [
 
 # Where each library from outside may be imported.
 OUTSIDE = {
-    "numpy": ("backends", "objectives", "text", "analysis", "generation", "training", "loading", "interop"),
+    "numpy": ("backends", "text", "analysis", "generation", "training", "loading", "interop"),
     "cupy": ("backends.cupy",),
     "einops": ("einops_backend", "nn", "models"),
     "click": ("cli",),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
+from ..tensor import Array
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """One batch, on the host.
+    """One batch: NumPy arrays, for it is data of the host.
 
     Attributes:
         inputs: integers, `b t`.
@@ -17,9 +17,9 @@ class Batch:
         weights: of each target, `b t`; None counts each once.
     """
 
-    inputs: np.ndarray
-    targets: np.ndarray
-    weights: np.ndarray | None = None
+    inputs: Array
+    targets: Array
+    weights: Array | None = None
 
     @property
     def tokens(self) -> float:

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .. import fused
 from ..backends import Generator
-from ..tensor import Tensor
+from ..tensor import Array, Tensor
 from .batch import Batch
 
 
@@ -23,11 +21,11 @@ class CausalLM:
 
     extra_tokens = 1  # a stretch is one token longer than the context: each position's target is the next token
 
-    def corrupt(self, tokens: np.ndarray, rng: np.random.Generator | None = None) -> Batch:
+    def corrupt(self, tokens: Array, rng: Any = None) -> Batch:
         """The stretch without its last token is the input, without its first the target.
 
         Args:
-            tokens: integers, `b t+1`.
+            tokens: integers on the host, `b t+1`.
             rng: unused; nothing is random here.
         """
         return Batch(tokens[:, :-1], tokens[:, 1:])

@@ -9,6 +9,7 @@ Read before: `spans.py`. Read next: `bpe.py`.
 
 import codecs
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -24,7 +25,7 @@ FORMAT, VERSION = "tinyformer-tokenizer", 1
 REMEDY = "use --tokenizer bytes or --tokenizer bpe, which take anything"
 
 
-class Tokenizer:
+class Tokenizer(ABC):
     """The interface; final classes supply `_encode_stream`, `_decode` and `_definition`.
 
     Special tokens (`<mask>`, `<pad>`, ...) take the ids after the ordinary ones. Text never encodes to them,
@@ -110,14 +111,17 @@ class Tokenizer:
         with replacing(Path(path)) as file:
             file.write(text.encode())
 
+    @abstractmethod
     def _encode_stream(self, chunks: Iterable[bytes], name: str) -> Iterator[np.ndarray]:
-        raise NotImplementedError
+        """The ids of a text that arrives in chunks, cut anywhere; `name` is for messages."""
 
+    @abstractmethod
     def _decode(self, ids: np.ndarray) -> bytes:
-        raise NotImplementedError
+        """The text of ordinary ids."""
 
+    @abstractmethod
     def _definition(self) -> dict:
-        raise NotImplementedError
+        """What `tokenizer.json` says beyond the kind."""
 
 
 class ByteTokenizer(Tokenizer):
