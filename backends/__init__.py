@@ -10,12 +10,24 @@ Read next: `contract.py`.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from typing import Any
 
 from .contract import Backend, Generator, Kernel
 from .numpy import choose_kernels
 
-__all__ = ["NAMES", "Backend", "Generator", "Kernel", "available", "get", "of"]
+__all__ = [
+    "NAMES",
+    "Backend",
+    "BackendUnavailable",
+    "Generator",
+    "Kernel",
+    "as_array",
+    "available",
+    "common",
+    "get",
+    "of",
+]
 
 NAMES = ("numpy", "cupy")
 
@@ -78,6 +90,31 @@ def _adopt(array: Any) -> Backend:
         raise TypeError(f"a {type(array).__name__} is not an array; make one with tinyformer.Tensor(...)")
     _by_type[type(array)] = backend
     return backend
+
+
+def common(arrays: Iterable[Any]) -> Backend:
+    """The one backend that all these arrays belong to; a TypeError where there are several, or no array."""
+    found = {of(array) for array in arrays}
+    if len(found) != 1:
+        names = " and ".join(sorted(backend.name for backend in found)) or "none"
+        raise TypeError(f"the inputs must be tensors of one backend, found {names}")
+    return found.pop()
+
+
+def as_array(data: Any) -> Any:
+    """An array as it is; a number or a nested list as a NumPy array, real numbers in float32.
+
+    Raises:
+        TypeError: it holds something else than numbers.
+    """
+    if hasattr(data, "__array_namespace__"):
+        return data
+    numpy = get("numpy")
+    array = numpy.asarray(data)
+    if not numpy.isdtype(array.dtype, ("bool", "numeric")):
+        raise TypeError(f"a tensor is made of an array, or of numbers in lists, and this is a {type(data).__name__}")
+    untyped = not isinstance(data, numpy.generic) and numpy.is_floating(array)
+    return array.astype(numpy.float32) if untyped else array
 
 
 def available() -> dict[str, str]:

@@ -1,8 +1,7 @@
 """The engine: what it records, how it walks back, and what it says when something is wrong."""
 
-import gc
 import threading
-import weakref
+import tracemalloc
 
 import array_api_strict
 import numpy as np
@@ -99,16 +98,33 @@ def test_a_freed_graph_says_so():
         backward(shared * 4.0)
 
 
-def test_activations_are_freed_during_backward():
-    x = Tensor(np.ones(4), requires_grad=True)
-    hidden = ops.exp(x)
-    watched = weakref.ref(hidden)
-    loss = (hidden * hidden).sum()
-    del hidden
-    gc.collect()
-    assert watched() is not None
-    backward(loss)
-    assert watched() is None, "the loss still keeps its graph alive"
+def test_only_what_a_closure_names_stays_in_memory():
+    def kept_by(operation):
+        x = Tensor(np.ones(1 << 17), requires_grad=True)  # a megabyte
+        tracemalloc.start()
+        y = x
+        for _ in range(50):
+            y = operation(y)
+        kept = tracemalloc.get_traced_memory()[0] / (1 << 20)
+        loss = y.sum()
+        del y
+        backward(loss)
+        freed = tracemalloc.get_traced_memory()[0] / (1 << 20)
+        tracemalloc.stop()
+        return kept, freed
+
+    for operation, expected in ((lambda y: y + 1.0, 1), (lambda y: y * 2.0, 1), (lambda y: y.tanh(), 50)):
+        kept, freed = kept_by(operation)
+        assert kept == pytest.approx(expected, abs=0.5)
+        assert freed < 1.5, "the loss still keeps its graph alive"
+
+
+def test_grad_belongs_to_its_leaf():
+    x, y = (Tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    ((x + y) * 2.0).sum().backward()
+    x.grad *= 10
+    np.testing.assert_array_equal(x.grad, [20, 20])
+    np.testing.assert_array_equal(y.grad, [2, 2])
 
 
 def test_no_grad_records_nothing_and_is_per_thread():
@@ -159,6 +175,9 @@ def test_errors_are_clear():
         x + np.ones(2)
     with pytest.raises(ValueError, match=r"matmul of shapes \(2, 3\), \(2, 3\)"):
         x @ x
+    for nothing in (x, "abc", None, [x], {"a": 1}):
+        with pytest.raises(TypeError, match="a tensor is made of an array, or of numbers in lists, and this is a"):
+            Tensor(nothing)
     with pytest.raises(TypeError, match=r"one backend, found array-api and numpy"):
         x + Tensor(array_api_strict.ones((2, 3)))
     with pytest.raises(TypeError, match="is not an array"):
@@ -183,6 +202,9 @@ def test_errors_are_clear():
         (lambda g: (g.astype("float32"),), "and float32 for an input of shape"),
         (lambda g: (None,), "wrong has no gradient for its input"),
         (lambda g: (g[None, :, None],), "wrong returned a gradient of shape"),
+        (lambda g: (g, g), r"gradient of wrong of shapes \(2,\): the vjp must return a tuple of 1"),
+        (lambda g: g, "must return a tuple of 1"),
+        (lambda g: (g + np.ones(3),), r"gradient of wrong of shapes \(2,\): operands could not be broadcast"),
     ],
 )
 def test_a_primitive_with_a_bad_gradient_is_named(gradient, message):

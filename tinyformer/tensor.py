@@ -1,9 +1,9 @@
 """The autograd engine: arrays that remember how they were made, and the walk back from a loss to its gradients.
 
-A *primitive* is a plain function on raw arrays that returns its output together with a closure, the vector-Jacobian
-product, that turns the gradient of the output into the gradients of the inputs. Calling it on Tensors records one
-`Node`. `backward` visits the nodes from the newest to the oldest and lets each closure pull the gradient one step
-back: reverse-mode differentiation. Only first derivatives: what the closures do on raw arrays is not recorded.
+A *primitive* is a plain function on raw arrays that returns its output and a closure, the vector-Jacobian product,
+that turns the gradient of the output into those of the inputs. Calling it on Tensors records one `Node`. `backward`
+visits the nodes from the newest to the oldest, and each closure pulls the gradient one step back: reverse-mode
+differentiation. Only first derivatives: what the closures do on raw arrays is not recorded.
 
 Read next: `ops.py`, the mathematics of each step.
 """
@@ -15,7 +15,7 @@ import contextvars
 import functools
 import heapq
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from . import backends
@@ -27,21 +27,23 @@ _serials = itertools.count()  # next() on it is atomic, so workers may record at
 
 
 class Node:
-    """How a tensor was made: which primitive, from which inputs, and the way back."""
+    """How a tensor of this shape and dtype was made. Only its closure, `vjp`, keeps arrays alive.
 
-    __slots__ = ("inputs", "name", "serial", "vjp")
+    `sources` has, for each input, the node that made it, the tensor if it is a leaf, or None where no gradient goes.
+    """
 
-    def __init__(self, name: str, inputs: tuple[Any, ...], vjp: Callable[[Array], tuple[Array | None, ...]]) -> None:
-        self.name, self.inputs, self.vjp = name, inputs, vjp
-        self.serial = next(_serials)
+    __slots__ = ("dtype", "name", "serial", "shape", "sources", "vjp")
+
+    def __init__(self, name: str, sources: tuple[Node | Tensor | None, ...], vjp: Callable, out: Array) -> None:
+        self.name, self.sources, self.vjp = name, sources, vjp
+        self.shape, self.dtype, self.serial = tuple(out.shape), out.dtype, next(_serials)
 
 
 class Tensor:
     """An array that gradients can be taken with respect to.
 
     Args:
-        data: an array of any backend, kept as it is; or a number or nested list, which becomes a NumPy array (real
-            numbers in float32).
+        data: an array of any backend, kept as it is; or a number or nested list (real numbers become float32).
         requires_grad: whether `backward` should reach it; a TypeError for integers, which have no gradients.
 
     Attributes:
@@ -54,13 +56,9 @@ class Tensor:
     __array_ufunc__ = None  # lets `ndarray * tensor` reach Tensor.__rmul__
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
-        if not hasattr(data, "dtype"):
-            numpy = backends.get("numpy")
-            data = numpy.from_host(data)
-            data = data.astype(numpy.float32) if numpy.is_floating(data) else data
-        if requires_grad and not backends.of(data).is_floating(data):
-            raise TypeError(f"only real numbers have gradients, and this tensor holds {data.dtype}; cast it first")
-        self.array, self.requires_grad = data, requires_grad
+        self.array, self.requires_grad = backends.as_array(data), requires_grad
+        if requires_grad and not self.backend.is_floating(self.array):
+            raise TypeError(f"only real numbers have gradients, and this tensor holds {self.dtype}; cast it first")
         self.grad: Array | None = None
         self.node: Node | None = None
 
@@ -84,7 +82,7 @@ class Tensor:
     def backward(self) -> None:
         """Set `.grad` of every leaf that this scalar depends on, adding to what is there."""
         for leaf, gradient in backward(self).items():
-            leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
+            leaf.grad = leaf.backend.asarray(gradient, copy=True) if leaf.grad is None else leaf.grad + gradient
 
     def __len__(self) -> int:
         return len(self.array)
@@ -109,43 +107,43 @@ def primitive(function: Callable[..., tuple[Array, Callable]]) -> Callable[..., 
 
     Args:
         function: `function(xp, *arrays, **metadata) -> (out, vjp)`. `xp` is the array namespace (see
-            `backends/contract.py`). `vjp(gradient)` returns one gradient for each array, or None where there is
-            none; gradients of broadcast inputs may have the shape of the output, the engine sums them.
+            `backends/contract.py`). `vjp(gradient)` returns a tuple with a gradient for each array, or None where
+            there is none, and never writes into the gradient that it is given. Gradients of broadcast inputs may
+            have the shape of the output: the engine sums them.
 
     Returns:
         An operation on Tensors with the same name and docstring. Inputs that are no Tensors are constants.
     """
-    name = function.__name__
 
     @functools.wraps(function)
     def operation(*inputs: Any, **metadata: Any) -> Tensor:
         arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
-        try:
-            xp = _common_backend(inputs)
+        with _naming(function.__name__, arrays):
+            xp = backends.common(x.array for x in inputs if isinstance(x, Tensor))
             out, vjp = function(xp, *arrays, **metadata)
-        except (IndexError, TypeError, ValueError) as error:
-            kind = next(k for k in (IndexError, TypeError, ValueError) if isinstance(error, k))
-            shapes = ", ".join(str(tuple(getattr(a, "shape", ()))) for a in arrays)
-            raise kind(f"{name} of shapes {shapes}: {error}") from error
         result = Tensor(xp.asarray(out))
-        if _recording.get() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
-            result.requires_grad = True
-            result.node = Node(name, inputs, vjp)
+        if _recording.get():
+            sources = tuple((x.node or x) if isinstance(x, Tensor) and x.requires_grad else None for x in inputs)
+            if any(source is not None for source in sources):
+                result.requires_grad, result.node = True, Node(function.__name__, sources, vjp, out)
         return result
 
     return operation
 
 
-def _common_backend(inputs: tuple[Any, ...]) -> backends.Backend:
-    found = {x.backend for x in inputs if isinstance(x, Tensor)}
-    if len(found) != 1:
-        names = " and ".join(sorted(backend.name for backend in found)) or "none"
-        raise TypeError(f"the inputs must be tensors of one backend, found {names}")
-    return found.pop()
+@contextlib.contextmanager
+def _naming(name: str, arrays: Iterable[Any]) -> Iterator[None]:
+    """Put the operation and its shapes before the message of an error inside."""
+    try:
+        yield
+    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
+        kind = next(k for k in (ArithmeticError, IndexError, TypeError, ValueError) if isinstance(error, k))
+        shapes = ", ".join(str(tuple(getattr(a, "shape", ()))) for a in arrays)
+        raise kind(f"{name} of shapes {shapes}: {error}") from error
 
 
 def backward(loss: Tensor, gradient: Array | None = None) -> dict[Tensor, Array]:
-    """The gradient of a loss with respect to every leaf that it depends on.
+    """The gradient of a loss with respect to every leaf that it depends on; to be read only, as leaves may share one.
 
     A pure function but for freeing the graph: nothing is stored in tensors, so threads may run it over shared leaves.
 
@@ -153,12 +151,9 @@ def backward(loss: Tensor, gradient: Array | None = None) -> dict[Tensor, Array]
         loss: a scalar, unless `gradient` is given.
         gradient: to start from, of the shape of `loss`; default 1. (The vector in "vector-Jacobian product".)
 
-    Returns:
-        For each leaf with `requires_grad`, its gradient as a raw array of the leaf's shape and dtype.
-
     Raises:
         RuntimeError: nothing was recorded, or the graph was freed by an earlier call.
-        ValueError: the loss is not a scalar, or a closure returned a gradient of the wrong shape or dtype.
+        ValueError: the loss is not a scalar, or a closure returned gradients of the wrong number, shape or dtype.
     """
     if not loss.requires_grad:
         raise RuntimeError("no gradient exists: the loss depends on no tensor with requires_grad, or is under no_grad")
@@ -166,35 +161,39 @@ def backward(loss: Tensor, gradient: Array | None = None) -> dict[Tensor, Array]
         if loss.shape != ():
             raise ValueError(f"backward starts from a scalar, and this tensor has shape {loss.shape}; sum it first")
         gradient = loss.backend.ones_like(loss.array)
-    gradients = {loss: gradient}
-    # A tensor is made after its inputs, so going from the newest serial to the oldest meets each tensor only after
+    gradients = {loss.node or loss: gradient}
+    # A tensor is made after its inputs, so going from the newest serial to the oldest meets each node only after
     # everything that was computed from it: no recursion, and no separate topological sort.
-    waiting = [(-loss.node.serial, loss)] if loss.node else []
+    waiting = [(-loss.node.serial, loss.node)] if loss.node else []
     while waiting:
-        _, tensor = heapq.heappop(waiting)
-        node, inputs, vjp = tensor.node, tensor.node.inputs, tensor.node.vjp
+        _, node = heapq.heappop(waiting)
+        sources, vjp, gradient = node.sources, node.vjp, gradients.pop(node)
         if vjp is None:
             raise RuntimeError(f"the graph behind this {node.name} was freed by an earlier backward; compute it again")
-        pulled = vjp(gradients.pop(tensor))
-        node.inputs, node.vjp = (), None
-        for x, gradient in zip(inputs, pulled):
-            if isinstance(x, Tensor) and x.requires_grad:
-                gradient = _fit(gradient, x, node.name)
-                if x.node and x not in gradients:
-                    heapq.heappush(waiting, (-x.node.serial, x))
-                gradients[x] = gradients[x] + gradient if x in gradients else gradient
+        with _naming(f"gradient of {node.name}", [gradient]):
+            pulled = vjp(gradient)
+            if not isinstance(pulled, tuple) or len(pulled) != len(sources):
+                raise ValueError(f"the vjp must return a tuple of {len(sources)}, one gradient for each input")
+        node.sources, node.vjp = (), None
+        for source, gradient in zip(sources, pulled):
+            if source is not None:
+                gradient = _fit(gradient, source, node.name)
+                if isinstance(source, Node) and source not in gradients:
+                    heapq.heappush(waiting, (-source.serial, source))
+                gradients[source] = gradients[source] + gradient if source in gradients else gradient
     return gradients
 
 
-def _fit(gradient: Array | None, x: Tensor, name: str) -> Array:
-    """Undo broadcasting: sum the gradient over the axes along which `x` was repeated."""
+def _fit(gradient: Array | None, source: Node | Tensor, name: str) -> Array:
+    """Undo broadcasting: sum the gradient over the axes along which the source was repeated."""
+    shape = source.shape
     if gradient is None:
-        raise ValueError(f"{name} has no gradient for its input of shape {x.shape}; detach() that input")
-    if gradient.shape != x.array.shape and gradient.ndim >= x.ndim:
+        raise ValueError(f"{name} has no gradient for its input of shape {shape}; detach() that input")
+    if gradient.shape != shape and gradient.ndim >= len(shape):
         xp = backends.of(gradient)
-        gradient = xp.sum(gradient, axis=tuple(range(gradient.ndim - x.ndim)))
-        gradient = xp.sum(gradient, axis=tuple(i for i, n in enumerate(x.shape) if n == 1), keepdims=True)
-    if gradient.shape != x.array.shape or gradient.dtype != x.dtype:
+        gradient = xp.sum(gradient, axis=tuple(range(gradient.ndim - len(shape))))
+        gradient = xp.sum(gradient, axis=tuple(i for i, n in enumerate(shape) if n == 1), keepdims=True)
+    if gradient.shape != shape or gradient.dtype != source.dtype:
         made = f"a gradient of shape {tuple(gradient.shape)} and {gradient.dtype}"
-        raise ValueError(f"{name} returned {made} for an input of shape {x.shape} and {x.dtype}")
+        raise ValueError(f"{name} returned {made} for an input of shape {shape} and {source.dtype}")
     return gradient
