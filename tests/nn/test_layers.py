@@ -6,13 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cases import Draw
-from tinyformer import Tensor, backends, backward, check_gradients, functional, nn, no_grad, ops
-
-
-@pytest.fixture(autouse=True)
-def on_this_library(xp, monkeypatch):
-    """Layers made by name live on the library under test."""
-    monkeypatch.setattr(backends, "get", lambda name="auto": xp)
+from tinyformer import Tensor, backward, check_gradients, functional, nn, no_grad, ops
 
 
 def initializer():
@@ -100,6 +94,9 @@ def test_parameters_are_named_by_their_path():
         "attention.query.bias",
     ]
     assert "attention.query.weight: (4, 4)" in repr(block)
+    block.more = {"a": (nn.Linear(2, 2, initializer(), bias=False),)}
+    assert list(block.parameters())[-1] == "more.a.0.weight"
+    del block.more
     block.again = block.attention
     assert len(block.parameters()) == 16, "a shared parameter comes once"
 
@@ -169,3 +166,10 @@ def test_cache_that_is_full_says_so(xp):
     cache = nn.LayerCache((1, 1, 2, 2), xp, xp.float64)
     with no_grad(), pytest.raises(ValueError, match="the cache holds 2 positions, and 3 were to be stored"):
         cache.append(xp.ones((1, 1, 3, 2)), xp.ones((1, 1, 3, 2)))
+    assert cache.length == 0
+
+
+def test_a_cache_is_for_inference(xp):
+    attention = nn.Attention(4, 2, initializer())
+    with pytest.raises(RuntimeError, match="a cache keeps no gradients"):
+        attention(Tensor(xp.ones((1, 2, 4))), cache=nn.LayerCache((1, 2, 4, 2), xp, xp.float64))
