@@ -1,0 +1,150 @@
+"""Values of the composed functions and their kernels: against closed formulas, and where a careless one overflows.
+
+The other side is Python's mathematics or NumPy in float64, with the sums of exponentials taken by `np.logaddexp`.
+"""
+
+import statistics
+
+import numpy as np
+import pytest
+
+from tests import plain
+from tinyformer import Tensor, backward, functional, fused
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+
+
+@pytest.fixture(params=TOLERANCE)
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(params=["composed", "fused"])
+def path(request):
+    """Functions by name: the definitions, or the kernels where the backend has one."""
+    composed = vars(functional)
+    return (composed | fused.registry if request.param == "fused" else composed).__getitem__
+
+
+def exactly(array, dtype):
+    """Rounded to what both precisions hold."""
+    return np.asarray(array).astype(dtype).astype(np.float64)
+
+
+def tensor(xp, array, dtype):
+    return Tensor(xp.from_host(array.astype(dtype)), requires_grad=True)
+
+
+def assert_close(found, expected, dtype):
+    found = found.numpy() if isinstance(found, Tensor) else np.asarray(found)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+ELEMENTWISE = {
+    "sigmoid": ("sigmoid", {}, plain.sigmoid),
+    "silu": ("silu", {}, plain.ACTIVATIONS["silu"]),
+    "relu": ("relu", {}, plain.ACTIVATIONS["relu"]),
+    "gelu": ("gelu", {}, plain.ACTIVATIONS["gelu"]),
+    "exact gelu": ("gelu", {"approximate": False}, plain.ACTIVATIONS["gelu-exact"]),
+}
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_activation_is_its_formula_also_far_out(name, xp, dtype, path):
+    function, settings, formula = ELEMENTWISE[name]
+    x = exactly([*np.linspace(-8.0, 8.0, 161), -1e3, 1e3], dtype)
+    assert_close(path(function)(tensor(xp, x, dtype), **settings), plain.elementwise(formula, x), dtype)
+
+
+@pytest.mark.parametrize("size", [1.0, 3e-3], ids=["usual", "where the epsilon decides"])
+@pytest.mark.parametrize("settings", [{}, {"epsilon": 0.1}], ids=["default", "0.1"])
+def test_norms_are_their_formulas(settings, size, xp, dtype, path):
+    rng = np.random.default_rng(0)
+    x = exactly(rng.standard_normal((4, 6)) * size, dtype)
+    weight, bias = exactly(rng.standard_normal((2, 6)), dtype)
+    layer, root = np.empty_like(x), np.empty_like(x)
+    for i, row in enumerate(x.tolist()):
+        variance = statistics.pvariance(row) + settings.get("epsilon", 1e-5)
+        square = statistics.fmean(element**2 for element in row) + settings.get("epsilon", 1e-6)
+        layer[i] = (x[i] - statistics.fmean(row)) / variance**0.5
+        root[i] = x[i] / square**0.5
+    x, weight, bias = (tensor(xp, array, dtype) for array in (x, weight, bias))
+    assert_close(path("layer_norm")(x, weight, bias, **settings), layer * weight.numpy() + bias.numpy(), dtype)
+    assert_close(path("layer_norm")(x, weight, **settings), layer * weight.numpy(), dtype)
+    assert_close(path("rms_norm")(x, weight, **settings), root * weight.numpy(), dtype)
+
+
+def test_layer_norm_of_a_small_signal_on_a_large_offset(xp, dtype, path):
+    """E[x²] - E[x]² would lose it; what is left is the rounding of a mean of 1000."""
+    x = exactly(np.random.default_rng(0).standard_normal((4, 48)) + 1e3 * np.array([[1], [-1], [1], [-1]]), dtype)
+    expected = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
+    found = path("layer_norm")(tensor(xp, x, dtype), Tensor(xp.ones(48, dtype=getattr(xp, dtype))))
+    np.testing.assert_allclose(found.numpy(), expected, atol=8e3 * np.finfo(dtype).eps)
+
+
+# Scores and logits for which exp without the maximum subtracted is 0/0 or inf/inf in either precision.
+LARGE = np.array(
+    [
+        [1000.0, 999.0, 998.5, -1000.0],
+        [-1000.0, -999.0, -1001.0, -998.5],
+        [-1000.0, 1000.0, 0.0, 1000.0],
+        [0.0, -1.0, 1.0, 0.5],
+    ]
+)
+SHOWN = np.array([[False, True, True, True], [True, True, True, False], [True, False, False, False], [True] * 4])
+G = np.random.default_rng(0).integers(-8, 9, LARGE.shape) / 8.0  # the gradient that comes in
+
+
+def log_softmax(x):
+    return x - np.logaddexp.reduce(x, axis=-1, keepdims=True)
+
+
+def gradient(out, leaf, dtype):
+    """Of the output with respect to a leaf, on the host."""
+    xp = leaf.backend
+    return xp.to_host(backward(out, xp.from_host(G.astype(dtype)) if out.shape else None)[leaf])
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_softmax_of_large_numbers(masked, xp, dtype):
+    """With a mask, the largest number may be a hidden one."""
+    x = tensor(xp, LARGE, dtype)
+    out = functional.softmax(x, xp.from_host(SHOWN) if masked else None)
+    p = np.exp(log_softmax(np.where(SHOWN, LARGE, -np.inf) if masked else LARGE))
+    assert_close(out, p, dtype)
+    assert_close(gradient(out, x, dtype), p * (G - np.sum(p * G, axis=1, keepdims=True)), dtype)
+
+
+def test_log_softmax_of_large_numbers(xp, dtype):
+    x = tensor(xp, LARGE, dtype)
+    out, expected = functional.log_softmax(x), log_softmax(LARGE)
+    assert_close(out, expected, dtype)
+    assert_close(gradient(out, x, dtype), G - np.exp(expected) * np.sum(G, axis=1, keepdims=True), dtype)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_of_large_logits(smoothing, xp, dtype, path):
+    x, targets, weights = tensor(xp, LARGE, dtype), np.array([0, 1, 0, 2]), np.array([1.0, 0.0, 0.5, 2.0])
+    out = path("cross_entropy")(x, xp.from_host(targets), xp.from_host(weights.astype(dtype)), smoothing=smoothing)
+    log_p, wanted = log_softmax(LARGE), np.eye(4)[targets] * (1 - smoothing) + smoothing / 4
+    assert_close(out, np.sum(-log_p * wanted * weights[:, None]) / 3.5, dtype)
+    assert_close(gradient(out, x, dtype), (np.exp(log_p) - wanted) * weights[:, None] / 3.5, dtype)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_with_large_scores(causal, masked, xp, dtype, path):
+    """The scores are whole numbers up to about 3000, exact in either precision; some of the largest are hidden."""
+    rng = np.random.default_rng(0)
+    shape = (2, 2, 70, 4)  # more than one block of the kernel's queries
+    q, k = rng.integers(-40, 41, (2, *shape)).astype(np.float64)
+    v = exactly(rng.standard_normal(shape), dtype)
+    shown = rng.random((2, 1, 1, 70)) < 0.5 if masked else np.ones((2, 1, 1, 70), bool)
+    visible = np.broadcast_to(shown & (np.tri(70, dtype=bool) if causal else True), (2, 2, 70, 70))
+    expected = plain.attend(q, k, v, visible=visible, factor=np.ones(visible.shape), scale=1.0)
+    leaves = [tensor(xp, array, dtype) for array in (q, k, v)]
+    out = path("attention")(*leaves, xp.from_host(shown) if masked else None, causal=causal, scale=1.0)
+    assert_close(out, expected, dtype)
+    for pulled in backward(out, xp.ones_like(out.array)).values():
+        assert np.isfinite(xp.to_host(pulled)).all()
