@@ -82,6 +82,15 @@ class Backend:
         """Whether the array holds real numbers, and so can have a gradient."""
         return self._namespace.isdtype(array.dtype, "real floating")
 
+    def check_indices(self, indices: Array, size: int, what: str) -> None:
+        """Raise unless the indices are integers (TypeError) in [0, size) (IndexError); `what` names them."""
+        if not self.isdtype(indices.dtype, "integral"):
+            raise TypeError(f"{what} must be integers, and these are {indices.dtype}")
+        if 0 not in indices.shape:
+            low, high = int(self.min(indices)), int(self.max(indices))
+            if low < 0 or high >= size:
+                raise IndexError(f"{what} run from {low} to {high}, and must lie in 0 to {size - 1}")
+
     def erf(self, x: Array) -> Array:
         """The error function, element by element."""
         return erf(self._namespace, x)

@@ -65,7 +65,7 @@ def main():
     functional.softmax(x).sum().backward()
     print(f"\nThe gradient of softmax(x).sum() is 0 everywhere: at most {np.abs(x.grad).max():.0e}")
     checked("softmax, against a random cotangent", functional.softmax, points)
-    checked("softmax without a gradient", lambda x: functional.softmax(x).detach() + x * 0.0, points)
+    checked("softmax without a gradient", lambda x: functional.softmax(x).detach(), points)
 
 
 if __name__ == "__main__":

@@ -290,4 +290,4 @@ COMPOSED: dict[str, Callable[[Draw, Callable], tuple]] = {
     "softmax": _softmax,
 }
 
-NOT_DIFFERENTIABLE = {functional.causal_mask, functional.check_targets}
+NOT_DIFFERENTIABLE = {functional.causal_mask}

@@ -32,6 +32,8 @@ CASES = {
     "outer": ("b d", lambda e, x: e.einsum(x, x, "b d, t c -> t b c d")),
     "inner": ("b d", lambda e, x: e.einsum(x, x, "b d, b d -> ")),
     "transpose": ("b t d", lambda e, x: e.einsum(x, "b t d -> d b")),
+    "ellipsis in a product": ("b t d", lambda e, x: e.einsum(x, x[0], "... t d, s d -> ... t s")),
+    "ellipses of two ranks": ("b t d", lambda e, x: e.einsum(x, x[0], "... d, ... d -> d ...")),
     "three": ("b d", lambda e, x: e.einsum(x, x, x, "a d, b d, b c -> a c")),
     "hadamard": ("b t d", lambda e, x: e.einsum(x, x, "b t d, b t d -> b t d")),
 }

@@ -21,20 +21,9 @@ FOLDERS = {"tinyformer": "tinyformer", "backends": "tinyformer.backends", "cli":
 
 # Each may import what stands before it, and never what stands after; "" is the package itself, which hands out names.
 ORDER = [
-    *(
-        "errors",
-        "files",
-        "backends",
-        "tensor",
-        "ops",
-        "functional",
-        "gradcheck",
-        "einops_backend",
-        "fused",
-        "nn",
-        "models",
-    ),
-    *("objectives", "text", "analysis", "generation", "training", "loading", "interop", "", "cli"),
+    *("errors", "files", "backends", "tensor", "ops", "operators", "functional", "gradcheck", "einops_backend"),
+    *("fused", "nn", "models", "objectives", "text", "analysis", "generation", "training", "loading", "interop"),
+    *("", "cli"),
 ]
 
 # Where each library from outside may be imported.

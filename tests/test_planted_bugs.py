@@ -85,7 +85,7 @@ ENGINE = [
     Bug(
         "a tensor that is used twice keeps only one gradient",
         tensor.backward,
-        "gradients[x] + gradient if x in gradients else gradient",
+        "gradients[source] + gradient if source in gradients else gradient",
         "gradient",
         "gelu",
     ),

@@ -182,17 +182,37 @@ def test_errors_are_clear():
         x + Tensor(array_api_strict.ones((2, 3)))
     with pytest.raises(TypeError, match="is not an array"):
         tinyformer.backends.of([1.0])
-    with pytest.raises(IndexError, match="run from 0 to 9, and there are 2 rows"):
+    with pytest.raises(IndexError, match="indices run from 0 to 9, and must lie in 0 to 1"):
         functional.embedding(x, np.array([0, 9]))
     with pytest.raises(IndexError, match="run from -1 to 0"):
         functional.embedding(x, np.array([0, -1]))
     with pytest.raises(TypeError, match="indices must be integers, and these are float64"):
         functional.embedding(x, np.array([0.0]))
+    for index in (-1, 3):
+        with pytest.raises(IndexError, match="must lie in 0 to 2"):
+            ops.take_along_axis(x, np.full((2, 1), index))
+    for key in ([0, 0], np.array([0, 0]), np.array([True, False]), Tensor([0]), (0, [1])):
+        with pytest.raises(TypeError, match="`take` picks rows"):
+            x[key]
+    with pytest.raises(TypeError, match="no gradient passes through int64"):
+        x.astype(np.int64)
+    for operation in (lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / b, ops.maximum):
+        for other in (np.ones(3, np.float32), Tensor([1.0, 2.0, 3.0]), Tensor([1, 2, 3])):
+            with pytest.raises(TypeError, match="do not mix; cast one of them"):
+                operation(x, other)
+        assert (
+            operation(Tensor([1.0]), np.float64(2.0) if operation is not ops.maximum else Tensor([1.0])).dtype == "f4"
+        )
     for cross_entropy in (functional.cross_entropy, tinyformer.fused.cross_entropy):
-        with pytest.raises(IndexError, match="targets run from 0 to 3, and there are 3 classes"):
+        with pytest.raises(IndexError, match="targets run from 0 to 3, and must lie in 0 to 2"):
             cross_entropy(x, np.array([0, 3]))
         with pytest.raises(TypeError, match="targets must be integers"):
             cross_entropy(x, np.array([0.0, 1.0]))
+        with pytest.raises(ValueError, match="no target has a weight"):
+            cross_entropy(x, np.array([0, 1]), np.zeros(2))
+        with pytest.raises(ValueError, match="no target has a weight"):
+            cross_entropy(x[:0], np.zeros(0, int))
+        assert cross_entropy(x[:0], np.zeros(0, int), total=3.0).item() == 0.0
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import backends, einops_backend, functional, nn, ops
+from . import backends, einops_backend, functional, nn, operators, ops
 from .errors import TinyformerError, UsageError
 from .gradcheck import check_gradients
 from .tensor import Tensor, backward, no_grad, primitive
@@ -30,6 +30,7 @@ __all__ = [
     "load",
     "nn",
     "no_grad",
+    "operators",
     "ops",
     "primitive",
 ]

@@ -8,11 +8,12 @@ Read before: `ops.py`.
 from __future__ import annotations
 
 import math
+import string
 from typing import Any
 
 from einops._backends import AbstractBackend
 
-from . import ops
+from . import functional, ops
 from .tensor import Tensor
 
 
@@ -59,20 +60,31 @@ class TinyformerBackend(AbstractBackend):
         if operation == "sum":
             return ops.sum(x, axis=axes)
         if operation == "mean":
-            return ops.sum(x, axis=axes) * (1.0 / math.prod(x.shape[i] for i in axes))
-        if operation in ("max", "min"):
-            sign = 1.0 if operation == "max" else -1.0
-            return ops.max(x * sign, axis=axes) * sign
+            return functional.mean(x, axis=axes)
+        if operation == "max":
+            return ops.max(x, axis=axes)
+        if operation == "min":
+            return -ops.max(-x, axis=axes)
         raise ValueError(f"einops' reduction {operation!r} is not available on Tensors; sum, mean, max and min are")
 
     def einsum(self, pattern: str, *tensors: Tensor) -> Tensor:
         """An Einstein sum by matrix products: operands are folded from the left, two at a time.
 
         Args:
-            pattern: such as "btd,df->btf", each letter at most once in an operand.
+            pattern: such as "btd,df->btf", each letter at most once in an operand; "..." stands for axes that the
+                operands with it share.
             tensors: one for each operand.
         """
         inputs, _, wanted = pattern.partition("->")
+        if "..." in pattern:
+            operands = inputs.split(",")
+            ranks = [x.ndim - len(axes) + 3 for x, axes in zip(tensors, operands) if "..." in axes]
+            unused = "".join(letter for letter in string.ascii_letters if letter not in pattern)[: max(ranks)]
+            ranks = iter(ranks)
+            operands = [
+                axes.replace("...", unused[len(unused) - next(ranks) :]) if "..." in axes else axes for axes in operands
+            ]
+            inputs, wanted = ",".join(operands), wanted.replace("...", unused)
         letters = [list(axes) for axes in inputs.split(",")]
         if any(len(set(axes)) < len(axes) for axes in letters):
             raise ValueError(f"an axis occurs twice in one operand of {pattern!r}; diagonals are not available")

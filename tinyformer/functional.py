@@ -218,8 +218,8 @@ def cross_entropy(
         logits: `... v`.
         targets: integers in [0, v), `...`; an IndexError outside.
         weights: of each target, `...`, usually 0 or 1; None counts each once.
-        total: to divide by; default the sum of the weights. Pieces of a batch that are all given the whole batch's
-            total add up to the loss of the whole batch.
+        total: to divide by; default the sum of the weights, where a sum of 0 is a ValueError. Pieces of a batch that
+            are all given the whole batch's total add up to the loss of the whole batch.
         smoothing: the share of the target's probability that is spread evenly over the vocabulary (Szegedy 2015, §7).
 
     Returns:
@@ -227,22 +227,16 @@ def cross_entropy(
     """
     xp = logits.backend
     size = logits.shape[-1]
-    check_targets(xp, targets, size)
-    targets = xp.reshape(targets, (-1, 1))
-    logits = ops.reshape(logits, shape=(-1, size))
+    xp.check_indices(targets, size, "targets")
+    targets = xp.reshape(targets, (math.prod(targets.shape), 1))
+    logits = ops.reshape(logits, shape=(targets.shape[0], size))
     weights = xp.ones(targets.shape, dtype=logits.dtype) if weights is None else xp.reshape(weights, targets.shape)
     weights = xp.astype(weights, logits.dtype)
+    total = float(xp.sum(weights)) if total is None else total
+    if total == 0:
+        raise ValueError("no target has a weight, so there is no mean loss")
     log_p = log_softmax(logits)
     nats = -ops.take_along_axis(log_p, targets)
     if smoothing:
         nats = nats * (1.0 - smoothing) - mean(log_p, axis=-1, keepdims=True) * smoothing
-    return ops.sum(nats * Tensor(weights)) * (1.0 / (float(xp.sum(weights)) if total is None else total))
-
-
-def check_targets(xp: Any, targets: Array, size: int) -> None:
-    """Raise unless the targets are integers in [0, size)."""
-    if not xp.isdtype(targets.dtype, "integral"):
-        raise TypeError(f"targets must be integers, and these are {targets.dtype}")
-    low, high = int(xp.min(targets)), int(xp.max(targets))
-    if low < 0 or high >= size:
-        raise IndexError(f"targets run from {low} to {high}, and there are {size} classes")
+    return ops.sum(nats * Tensor(weights)) * (1.0 / total)

@@ -4,8 +4,8 @@ For y = f(x) and a loss L, the closure receives ḡ = ∂L/∂y and returns ∂L
 product. Element by element that is ḡ f'(x). Where an input was broadcast, the engine sums the gradient back. Each
 closure keeps alive only the arrays it names: many derivatives are written with the output, which exists anyway.
 
-Everything else in the library (`functional.py`) is composed of these, and needs no derivatives of its own. At the
-end, the operators of Tensor are attached.
+Everything else in the library (`functional.py`) is composed of these, and needs no derivatives of its own.
+`operators.py` lets a Tensor use them as `a + b` and `x.sum()`.
 
 Read before: `tensor.py`. Read next: `functional.py`.
 """
@@ -16,14 +16,21 @@ import itertools
 import math
 from typing import Any
 
-from .tensor import Array, Tensor, primitive
+from .tensor import Array, primitive
 
 # Arithmetic
+
+
+def _agree(a: Array, b: Array) -> None:
+    """Raise unless two arrays have one dtype: a promotion would give an input a gradient of another precision."""
+    if hasattr(a, "dtype") and hasattr(b, "dtype") and a.dtype != b.dtype:
+        raise TypeError(f"{a.dtype} and {b.dtype} do not mix; cast one of them")
 
 
 @primitive
 def add(xp, a, b):
     """a + b, broadcast."""
+    _agree(a, b)
 
     def vjp(g):  # ∂(a+b)/∂a = ∂(a+b)/∂b = 1
         return g, g
@@ -34,6 +41,7 @@ def add(xp, a, b):
 @primitive
 def subtract(xp, a, b):
     """a - b, broadcast."""
+    _agree(a, b)
 
     def vjp(g):
         return g, -g
@@ -44,6 +52,7 @@ def subtract(xp, a, b):
 @primitive
 def multiply(xp, a, b):
     """a b, element by element, broadcast."""
+    _agree(a, b)
 
     def vjp(g):  # ∂(ab)/∂a = b
         return g * b, g * a
@@ -54,6 +63,7 @@ def multiply(xp, a, b):
 @primitive
 def divide(xp, a, b):
     """a / b, element by element, broadcast."""
+    _agree(a, b)
     out = a / b
 
     def vjp(g):  # ∂(a/b)/∂b = -a/b² = -(a/b)/b
@@ -156,6 +166,7 @@ def where(xp, condition, a, b):
 @primitive
 def maximum(xp, a, b):
     """The larger of a and b; where they are equal each gets half of the gradient."""
+    _agree(a, b)
     out = xp.maximum(a, b)
 
     def vjp(g):
@@ -225,7 +236,6 @@ def broadcast_to(xp, x, *, shape: tuple[int, ...]):
 @primitive
 def concat(xp, *arrays, axis: int = 0):
     """Arrays joined along an axis that they have already."""
-
     axis = axis % arrays[0].ndim
     stops = tuple(itertools.accumulate(array.shape[axis] for array in arrays))
     before = (slice(None),) * axis
@@ -238,10 +248,11 @@ def concat(xp, *arrays, axis: int = 0):
 
 @primitive
 def getitem(xp, x, *, key):
-    """x[key], for a key of integers, slices, None and `...`; rows by an integer array are `take`."""
+    """x[key], for a key of integers, slices, None and `...`; anything else is a TypeError."""
     key = key if isinstance(key, tuple) else (key,)
-    key = key if Ellipsis in key else (*key, ...)
-
+    if not all(part is None or part is ... or isinstance(part, int | slice) for part in key):
+        raise TypeError("a key is made of integers, slices, None and ...; `take` picks rows by an array of integers")
+    key = key if ... in key else (*key, ...)
     shape = x.shape
 
     def vjp(g):  # what was not selected has no influence
@@ -263,13 +274,8 @@ def take(xp, x, indices):
         IndexError: an index is negative or not below the number of rows.
         TypeError: the indices are not integers.
     """
-    if not xp.isdtype(indices.dtype, "integral"):
-        raise TypeError(f"indices must be integers, and these are {indices.dtype}")
     flat = xp.reshape(indices, (-1,))
-    if flat.shape[0] and not (int(xp.min(flat)) >= 0 and int(xp.max(flat)) < x.shape[0]):
-        raise IndexError(
-            f"indices run from {int(xp.min(flat))} to {int(xp.max(flat))}, and there are {x.shape[0]} rows"
-        )
+    xp.check_indices(flat, x.shape[0], "indices")
 
     def vjp(g):  # a row that was taken several times adds up
         return xp.scatter_add(x.shape, flat, xp.reshape(g, (flat.shape[0], *x.shape[1:]))), None
@@ -279,8 +285,8 @@ def take(xp, x, indices):
 
 @primitive
 def take_along_axis(xp, x, indices):
-    """One element from each line along the last axis: `... n` and integers `... 1` to `... 1`."""
-
+    """One element from each line along the last axis: `... n` and integers `... 1` to `... 1`; checked as in `take`."""
+    xp.check_indices(indices, x.shape[-1], "indices")
     length = x.shape[-1]
 
     def vjp(g):
@@ -296,6 +302,7 @@ def take_along_axis(xp, x, indices):
 @primitive
 def matmul(xp, a, b):
     """Matrix product over the last two axes, `... n k` times `... k m`; a vector counts as one row, or one column."""
+    _agree(a, b)
     left = a[None, :] if a.ndim == 1 else a
     right = b[:, None] if b.ndim == 1 else b
     out = left @ right
@@ -311,40 +318,8 @@ def matmul(xp, a, b):
 
 @primitive
 def astype(xp, x, *, dtype):
-    """x in another real type."""
-    before = x.dtype
-    return xp.astype(x, dtype), lambda g: (xp.astype(g, before),)
-
-
-# The operators and methods of Tensor. A Python number is folded into the operation, and keeps the tensor's dtype.
-
-
-def _multiply(x: Tensor, other: Any) -> Tensor:
-    return scale(x, factor=other) if isinstance(other, int | float) else multiply(x, other)
-
-
-def _divide(x: Tensor, other: Any) -> Tensor:
-    return scale(x, factor=1.0 / other) if isinstance(other, int | float) else divide(x, other)
-
-
-def _reshape(x: Tensor, *shape: Any) -> Tensor:
-    return reshape(x, shape=shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape)
-
-
-Tensor.__add__ = Tensor.__radd__ = add
-Tensor.__sub__ = subtract
-Tensor.__rsub__ = lambda x, other: subtract(other, x)
-Tensor.__mul__ = Tensor.__rmul__ = _multiply
-Tensor.__truediv__ = _divide
-Tensor.__rtruediv__ = lambda x, other: power(x, exponent=-1) * other
-Tensor.__pow__ = lambda x, exponent: power(x, exponent=exponent)
-Tensor.__neg__ = negative
-Tensor.__abs__ = absolute
-Tensor.__matmul__ = matmul
-Tensor.__rmatmul__ = lambda x, other: matmul(other, x)
-Tensor.__getitem__ = lambda x, key: getitem(x, key=key)
-Tensor.reshape = _reshape
-Tensor.T = property(lambda x: permute_dims(x, axes=tuple(reversed(range(x.ndim)))))
-Tensor.sum, Tensor.max = sum, max
-Tensor.exp, Tensor.log, Tensor.sqrt, Tensor.tanh = exp, log, sqrt, tanh
-Tensor.astype = lambda x, dtype: astype(x, dtype=dtype)
+    """x in another real type; a TypeError for integers, through which no gradient passes."""
+    before, out = x.dtype, xp.astype(x, dtype)
+    if not xp.is_floating(out):
+        raise TypeError(f"no gradient passes through {out.dtype}; cast .array instead")
+    return out, lambda g: (xp.astype(g, before),)

@@ -77,8 +77,9 @@ def _backward(xp, saved, g):
 
 
 def _supports(query, key, value, mask, bias, keep, *, causal, scale, dropout_rate):
-    """Without an additive bias or a mask; and where a causal query always has a key to look at."""
-    return mask is None and bias is None and not (causal and key.shape[2] < query.shape[2])
+    """Without an additive bias or a mask; as many heads of keys and values; and where a causal query has a key."""
+    alike = query.shape[:2] == key.shape[:2] == value.shape[:2] and query.shape[3] == value.shape[3]
+    return mask is None and bias is None and alike and not (causal and key.shape[2] < query.shape[2])
 
 
 attention = Kernel(_forward, _backward, _supports)

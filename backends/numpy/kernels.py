@@ -107,11 +107,8 @@ gelu = Kernel(_gelu_forward, _gelu_backward)
 def _cross_entropy_forward(xp, logits, targets, weights, *, total, smoothing):
     """The loss, and in the array that held the exponentials, its gradient: (softmax - wanted) weight / total."""
     size = logits.shape[-1]
-    if targets.dtype.kind not in "iu":
-        raise TypeError(f"targets must be integers, and these are {targets.dtype}")
-    if targets.size and not (targets.min() >= 0 and targets.max() < size):
-        raise IndexError(f"targets run from {targets.min()} to {targets.max()}, and there are {size} classes")
-    rows, targets = logits.reshape(-1, size), targets.reshape(-1)
+    xp.check_indices(targets, size, "targets")
+    rows, targets = logits.reshape(targets.size, size), targets.reshape(-1)
     each = np.arange(targets.size)
     shift = rows.max(axis=1, keepdims=True)
     gradient = rows - shift
@@ -121,7 +118,9 @@ def _cross_entropy_forward(xp, logits, targets, weights, *, total, smoothing):
     np.exp(gradient, out=gradient)
     sums = gradient @ np.ones((size, 1), rows.dtype)
     weights = np.ones(targets.size, rows.dtype) if weights is None else weights.reshape(-1).astype(rows.dtype)
-    total = weights.sum(dtype=np.float64) if total is None else total
+    total = float(weights.sum(dtype=np.float64)) if total is None else total
+    if total == 0:
+        raise ValueError("no target has a weight, so there is no mean loss")
     weights = weights / rows.dtype.type(total)
     loss = np.dot(np.log(sums[:, 0]) - wanted, weights)
     gradient *= weights[:, None] / sums

@@ -113,7 +113,7 @@ def test_tied_head_is_the_embedding():
         (np.zeros(3, int), ValueError, r"ids of shape \(batch, tokens\), and these have \(3,\)"),
         (np.zeros((1, 0), int), ValueError, r"these have \(1, 0\)"),
         (np.zeros((1, 13), int), ValueError, "there are 12 learned positions, and 13 tokens"),
-        (np.full((1, 2), 17), IndexError, "there are 17 rows"),
+        (np.full((1, 2), 17), IndexError, "must lie in 0 to 16"),
         (np.zeros((1, 2)), TypeError, "indices must be integers"),
     ],
 )
@@ -133,7 +133,13 @@ def test_bad_ids(ids, error, message):
         ({"norm": "batch"}, "unknown norm 'batch'; known are layer, rms"),
         ({"positions": "learnt"}, "unknown positions 'learnt'; did you mean 'learned'?"),
         ({"wdith": 3}, "unknown setting 'wdith'; did you mean 'width'?"),
-        ({"width": 6, "heads": 2, "positions": "rotary"}, "rotary positions come in pairs of channels"),
+        (
+            {"width": 6, "heads": 2, "positions": "rotary"},
+            "need an even width per head, and 6 / 2 is 3; try a width of 8",
+        ),
+        ({"width": 7, "heads": 1, "positions": "sinusoidal"}, "need an even width, and it is 7; try 8"),
+        ({"width": 128.0, "hidden": 512, "heads": 4}, "width must be a whole number, and is 128.0"),
+        ({"heads": True}, "heads must be a whole number, and is True"),
     ],
 )
 def test_bad_sizes_are_one_clear_line(given, message):
@@ -156,7 +162,10 @@ def test_one_dial_gives_a_whole_model(width, layers):
     assert config.width == width if width else True
     assert config.layers == layers if layers else True
     assert config.hidden == 4 * config.width
-    assert config.width // config.heads <= 64
+    channels = config.width // config.heads
+    assert channels % 2 == 0
+    assert channels >= 16 or config.width < 32
+    assert channels <= 64 or config.width % 64
     assert 0 < default_learning_rate(config) <= 0.01
 
 

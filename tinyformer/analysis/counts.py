@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ..models import ModelConfig
 
-_FUSED = ("gelu", "gelu-exact", "relu")  # these activations keep their input and output, the others more
+_FUSED = ("gelu", "gelu-exact", "relu")  # these keep one array, as wide as their input; the others three
 
 
 def parameters_by_part(config: ModelConfig) -> dict[str, int]:
@@ -90,12 +90,13 @@ def training_memory(config: ModelConfig, sequences: int, *, itemsize: int = 4) -
 
 
 def _kept_per_token(config: ModelConfig) -> int:
-    """Numbers kept of each token for the backward pass; measured on this project's layers, not derived."""
+    """Numbers kept of each token for the backward pass, by the closures of the layers as they are written."""
     d, f = config.width, config.hidden
     scores = config.heads * (config.context + 64) // 2  # a causal attention works by blocks of 64 queries
-    hidden = 3 * f + (2 * f if config.gated else 0) + (0 if config.activation in _FUSED else 3 * f)
-    dropped = 8 * d + scores // 2 if config.dropout else 0
-    return config.layers * (14 * d + hidden + scores + dropped) + 3 * d + 2 * config.vocabulary
+    hidden = f + (2 * f if config.gated else 0) + (f if config.activation in _FUSED else 3 * f)
+    dropped = 2 * d + config.heads * config.context // 4 if config.dropout else 0  # truth values take a quarter
+    block = 4 * d + 3 * d + scores + d + hidden + dropped  # two norms; queries, keys, values; scores; joined heads
+    return config.layers * block + 3 * d + 2 * config.vocabulary
 
 
 def generation_memory(config: ModelConfig, sequences: int = 1, *, itemsize: int = 4) -> dict[str, int]:

@@ -7,6 +7,7 @@ import os
 import platform
 
 from .. import backends
+from ..backends.numpy import blas
 
 _LIBRARIES = ("numpy", "einops", "click", "regex", "rich", "safetensors", "threadpoolctl")
 _VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -36,14 +37,12 @@ def _version(distribution: str) -> str:
 
 
 def _blas() -> dict[str, str]:
-    import threadpoolctl
-
     found = {}
-    for pool in threadpoolctl.threadpool_info():
-        if pool["user_api"] == "blas":
-            found["library"] = f"{pool['internal_api']} {pool['version']}"
-            found["kernels"] = pool.get("architecture", "unknown")
-            found["threads"] = str(pool["num_threads"])
+    for i, pool in enumerate(blas.describe()):
+        mark = f" {i + 1}" if i else ""
+        found[f"library{mark}"] = f"{pool['library']} {pool['version']}"
+        found[f"kernels{mark}"] = str(pool["kernels"])
+        found[f"threads{mark}"] = str(pool["threads"])
     return found or {"library": "none that can be asked; NumPy may use one of its own"}
 
 

@@ -106,12 +106,10 @@ def sample_text(
     tokens: int,
     *,
     temperature: float = 0.8,
-    top_k: int | None = None,
-    top_p: float | None = None,
     seed: int = 0,
 ) -> bytes:
     """One sampled continuation of a prompt, without the prompt: what a trainer shows of its progress."""
-    options = Options(tokens=tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    options = Options(tokens=tokens, temperature=temperature, seed=seed)
     return generate_texts(model, tokenizer, prompt, options)[0]
 
 

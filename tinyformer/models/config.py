@@ -27,8 +27,8 @@ CHOICES = {
 def unknown(what: str, given: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not known, with the nearest one that is."""
     known = list(known)
-    nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.0)
-    hint = f"did you mean {nearest[0]!r}? " if difflib.get_close_matches(given, known) else ""
+    nearest = difflib.get_close_matches(given, known, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return UsageError(f"unknown {what} {given!r}; {hint}known are {', '.join(known)}")
 
 
@@ -77,8 +77,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "context", "layers", "heads", "width", "hidden"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, and is {getattr(self, name)}")
+            value = getattr(self, name)
+            if type(value) is not int:
+                raise UsageError(f"{name} must be a whole number, and is {value!r}")
+            if value < 1:
+                raise UsageError(f"{name} must be at least 1, and is {value}")
         if self.width % self.heads:
             divisors = [n for n in range(1, self.width + 1) if self.width % n == 0]
             nearest = min(divisors, key=lambda n: (abs(n - self.heads), n))
@@ -88,9 +91,11 @@ class ModelConfig:
                 raise unknown(name.replace("_", " "), getattr(self, name), known)
         if not 0.0 <= self.dropout < 1.0:
             raise UsageError(f"dropout must lie in [0, 1), and is {self.dropout}")
-        if self.positions in ("sinusoidal", "rotary") and self.width % (
-            2 if self.positions == "sinusoidal" else 2 * self.heads
-        ):
+        if self.positions == "sinusoidal" and self.width % 2:
+            raise UsageError(f"sinusoidal positions need an even width, and it is {self.width}; try {self.width + 1}")
+        channels = self.width // self.heads
+        if self.positions == "rotary" and channels % 2:
+            remedy = f"try a width of {self.heads * (channels + 1)}, or other heads"
             raise UsageError(
-                f"{self.positions} positions come in pairs of channels: a width of {self.width} is odd per head"
+                f"rotary positions need an even width per head, and {self.width} / {self.heads} is {channels}; {remedy}"
             )

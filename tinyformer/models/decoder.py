@@ -64,7 +64,7 @@ class Decoder(nn.Module):
             ids: integers in [0, v), `b t`, on the host or the model's backend.
             mask: True where a token is real and may be looked at, `b t`; None where all are. With a cache, over the
                 positions that it holds and then those of `ids`.
-            cache: from `new_cache`; `ids` continue what it has read, and are added to it.
+            cache: from `new_cache`; `ids` continue what it has read, and are added to it. Under `no_grad` only.
             rng: given in training, for dropout.
             last_only: score only what follows the last position, which is all that generating text needs.
 

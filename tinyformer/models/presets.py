@@ -10,6 +10,7 @@ Read before: `config.py`.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from ..errors import UsageError
@@ -86,10 +87,10 @@ def resolve(preset: str | None = None, **given: Any) -> ModelConfig:
 
 
 def _heads(width: int) -> int:
-    """As many heads as divide the width evenly into even parts of at most 64 channels, or 32 in narrow models."""
-    most = 64 if width >= 256 else 32
-    whole = [c for c in range(2, most + 1, 2) if width % c == 0]
-    return width // whole[-1] if whole and width > 0 else 1
+    """Heads that divide the width into even parts of about 64 channels, or 32 in narrow models."""
+    wanted = 64 if width >= 256 else 32
+    parts = [c for c in range(1, max(width, 1) + 1) if width % c == 0 and (c % 2 == 0 or width % 2)]
+    return width // min(parts, key=lambda c: abs(math.log(c / wanted))) if parts else 1
 
 
 def default_learning_rate(config: ModelConfig) -> float:

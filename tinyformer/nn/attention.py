@@ -34,12 +34,13 @@ class LayerCache:
 
     def append(self, keys: Array, values: Array) -> tuple[Array, Array]:
         """Store the keys and values of the next positions, `b h t c`, and return those of all so far."""
-        start, self.length = self.length, self.length + keys.shape[2]
-        if self.length > self.keys.shape[2]:
-            raise ValueError(f"the cache holds {self.keys.shape[2]} positions, and {self.length} were to be stored")
-        self.keys[:, :, start : self.length, :] = keys
-        self.values[:, :, start : self.length, :] = values
-        return self.keys[:, :, : self.length, :], self.values[:, :, : self.length, :]
+        stop = self.length + keys.shape[2]
+        if stop > self.keys.shape[2]:
+            raise ValueError(f"the cache holds {self.keys.shape[2]} positions, and {stop} were to be stored")
+        self.keys[:, :, self.length : stop, :] = keys
+        self.values[:, :, self.length : stop, :] = values
+        self.length = stop
+        return self.keys[:, :, :stop, :], self.values[:, :, :stop, :]
 
     def select(self, rows: Array) -> None:
         """Let batch row i continue what was row rows[i]; only what is filled is copied."""
@@ -129,7 +130,7 @@ class Attention(Module):
             mask: True where a query may look, broadcastable to `b h t s`; with a cache, over all positions read.
             causal: a position sees only itself and earlier ones.
             angles: of rotary positions, for the positions of x.
-            cache: earlier positions' keys and values; those of x are added.
+            cache: earlier positions' keys and values; those of x are added. Under `no_grad` only.
             rng: given in training, for dropout.
 
         Returns:
@@ -143,6 +144,8 @@ class Attention(Module):
         if angles is not None:
             q, k = fused.rotary(q, *angles), fused.rotary(k, *angles)
         if cache is not None:
+            if k.requires_grad:
+                raise RuntimeError("a cache keeps no gradients: use it under tinyformer.no_grad()")
             k, v = (Tensor(array) for array in cache.append(k.array, v.array))
         keep = None
         if rng is not None and self.dropout:

@@ -17,7 +17,11 @@ from ..tensor import Tensor
 
 
 class Module:
-    """Something with parameters. Subclasses assign attributes in `__init__` and compute in `__call__`."""
+    """Something with parameters. Subclasses assign attributes in `__init__` and compute in `__call__`.
+
+    An attribute is a parameter, another module, or a list, tuple or dictionary of them; anything else is no business
+    of this class.
+    """
 
     def parameters(self) -> dict[str, Tensor]:
         """Every parameter under its name, in the order of assignment; one that is used in two places comes once."""
@@ -57,9 +61,9 @@ def _named(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, Module):
         for attribute, inner in vars(value).items():
             yield from _named(inner, f"{name}.{attribute}" if name else attribute)
-    elif isinstance(value, list):
-        for i, inner in enumerate(value):
-            yield from _named(inner, f"{name}.{i}")
+    elif isinstance(value, list | tuple | dict):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _named(inner, f"{name}.{key}")
 
 
 class Initializer:
