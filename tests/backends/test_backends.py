@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,30 +86,43 @@ CPUINFO = "vendor_id\t: {vendor}\nmodel name : x\nflags\t\t: fpu {flags}\n\nvend
 AVX512 = "avx512f avx512dq avx512bw avx512vl"
 
 
+@pytest.fixture
+def processor(monkeypatch, tmp_path):
+    """Makes this machine one with a processor of that vendor and those flags, and no choice of kernels yet."""
+
+    def pretend(vendor, flags, machine="x86_64"):
+        cpuinfo = tmp_path / "cpuinfo"
+        cpuinfo.write_text(CPUINFO.format(vendor=vendor, flags=flags))
+        monkeypatch.setattr(blas, "_CPUINFO", str(cpuinfo))
+        monkeypatch.setattr(blas.platform, "machine", lambda: machine)
+
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "")  # recorded, so that what is set later is undone
+    monkeypatch.delenv("OPENBLAS_CORETYPE")
+    return pretend
+
+
 @pytest.mark.parametrize(
-    ("vendor", "flags", "already", "expected"),
+    ("vendor", "flags", "machine", "already", "expected"),
     [
-        ("AuthenticAMD", AVX512, None, "SkylakeX"),
-        ("AuthenticAMD", "avx2", None, None),
-        ("GenuineIntel", AVX512, None, None),
-        ("AuthenticAMD", AVX512, "Haswell", "Haswell"),
+        ("AuthenticAMD", AVX512, "x86_64", None, "SkylakeX"),
+        ("AuthenticAMD", AVX512, "aarch64", None, None),
+        ("AuthenticAMD", "avx2", "x86_64", None, None),
+        ("GenuineIntel", AVX512, "x86_64", None, None),
+        ("AuthenticAMD", AVX512, "x86_64", "Haswell", "Haswell"),
     ],
 )
-def test_kernels_are_chosen_only_where_it_helps(monkeypatch, tmp_path, vendor, flags, already, expected):
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(CPUINFO.format(vendor=vendor, flags=flags))
-    monkeypatch.setattr(blas, "_CPUINFO", str(cpuinfo))
-    monkeypatch.setattr(blas.platform, "machine", lambda: "x86_64")
+def test_kernels_are_chosen_only_where_it_helps(processor, monkeypatch, vendor, flags, machine, already, expected):
+    processor(vendor, flags, machine)
     monkeypatch.delitem(sys.modules, "numpy")
-    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     if already:
         monkeypatch.setenv("OPENBLAS_CORETYPE", already)
     blas.choose_kernels()
     assert os.environ.get("OPENBLAS_CORETYPE") == expected
 
 
-def test_too_late_once_numpy_is_imported(monkeypatch):
-    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+def test_too_late_once_numpy_is_imported(processor):
+    processor("AuthenticAMD", AVX512)
+    assert "numpy" in sys.modules
     blas.choose_kernels()
     assert "OPENBLAS_CORETYPE" not in os.environ
 
@@ -119,5 +133,9 @@ def test_importing_does_not_import_numpy():
 
 
 def test_description_of_blas():
-    for library in blas.describe():
+    found = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    described = blas.describe()
+    assert [library["version"] for library in described] == [pool["version"] for pool in found]
+    assert [library["threads"] for library in described] == [pool["num_threads"] for pool in found]
+    for library in described:
         assert set(library) == {"library", "version", "kernels", "threads"}

@@ -1,3 +1,4 @@
+import codecs
 import itertools
 
 from hypothesis import given
@@ -31,17 +32,23 @@ def test_any_bytes_pass_through(data, where):
     assert b"".join(pieces) + stream.close() == data
 
 
-@given(st.binary(max_size=10))
-def test_only_an_unfinished_character_waits(data):
-    """Python's own incremental decoder says how much it could not decode yet."""
-    whole = "aé€😀".encode() + data
-    waiting = incomplete_character(whole)
-    if waiting:
-        tail = whole[len(whole) - waiting :]
-        lead = tail[0]
-        assert lead >= 0xC2
-        assert all(0x80 <= byte < 0xC0 for byte in tail[1:])
-        assert waiting < (2 if lead < 0xE0 else 3 if lead < 0xF0 else 4)
+# The bytes at which the rules of UTF-8 change.
+BORDERS = bytes.fromhex("41 7f 80 8f 90 9f a0 bf c1 c2 df e0 e1 ed ef f0 f1 f4 f5")
+
+
+def test_what_waits_is_what_python_s_incremental_decoder_holds_back():
+    """All of that; and at most bytes with which no character can begin, until it has as many as it promised."""
+    for last in itertools.product(BORDERS, repeat=4):
+        text = b"a" + bytes(last)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        decoder.decode(text)
+        waiting, held = incomplete_character(text), len(decoder.getstate()[0])
+        if waiting != held:
+            lead, *others = text[-waiting:]
+            assert held == 0
+            assert 0xC2 <= lead <= 0xF4
+            assert waiting < (4 if lead >= 0xF0 else 3 if lead >= 0xE0 else 2)
+            assert all(byte >= 0x80 for byte in others)
 
 
 @given(
