@@ -63,6 +63,10 @@ def test_the_tree_names_what_is_there():
     assert modules <= set(tree.split()), "a module that the README does not mention"
 
 
+def test_no_placeholder_is_left():
+    assert re.findall(r"\b[A-Z]{3,}_[A-Z]+\b", README) == []
+
+
 def test_the_number_of_primitives_is_right():
     from tests.cases import PRIMITIVES
 
