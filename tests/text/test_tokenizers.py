@@ -286,22 +286,3 @@ def test_a_stream_is_decoded_like_the_whole():
             decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
             parts = decoder.decode(text[:place]) + decoder.decode(text[place:], final=True)
             assert parts == text.decode("utf-8", "surrogateescape")
-
-
-@pytest.mark.oracle
-def test_encoding_equals_that_of_the_tokenizers_package(bpe):
-    tokenizers = pytest.importorskip("tokenizers")
-    spelled = [tokenizers.pre_tokenizers.ByteLevel(False, True).pre_tokenize_str(chr(i)) for i in range(128)]
-    assert spelled[97][0][0] == "a"
-    # GPT-2 spells each byte as a visible character: itself if it is one, else the next from U+0100 on.
-    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    hidden = [i for i in range(256) if i not in visible]
-    names = {i: chr(i) for i in visible} | {i: chr(256 + n) for n, i in enumerate(hidden)}
-    pairs = []
-    for k, (left, right) in enumerate(bpe.merges):
-        pairs.append((names[left], names[right]))
-        names[256 + k] = names[left] + names[right]
-    other = tokenizers.Tokenizer(tokenizers.models.BPE({name: i for i, name in names.items()}, pairs))
-    other.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    for text in (SAMPLE, SAMPLE[::-1], SAMPLE.upper(), "don't  stop\n\n\nnow   "):
-        assert bpe.encode(text).tolist() == other.encode(text).ids
