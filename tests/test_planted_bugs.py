@@ -201,6 +201,14 @@ KERNELS = [
         fused=True,
     ),
     Bug(
+        "dropout kernel: what was dropped gets a gradient",
+        kernels._dropout_backward,
+        "g * factor",
+        "g * factor.max()",
+        "dropout",
+        fused=True,
+    ),
+    Bug(
         "linear kernel: weight not transposed",
         kernels._linear_backward,
         "g @ weight.T",
