@@ -21,7 +21,7 @@ FOLDERS = {"tinyformer": "tinyformer", "backends": "tinyformer.backends", "cli":
 
 # Each may import what stands before it, and never what stands after; "" is the package itself, which hands out names.
 ORDER = [
-    *("errors", "files", "backends", "tensor", "ops", "operators", "functional", "gradcheck", "einops_backend"),
+    *("errors", "files", "backends", "tensor", "ops", "functional", "operators", "gradcheck", "einops_backend"),
     *("fused", "nn", "models", "objectives", "text", "analysis", "generation", "training", "loading", "interop"),
     *("", "cli"),
 ]

@@ -56,7 +56,10 @@ def test_operators_agree_with_numpy():
     ]  # fmt: skip
     for ours, theirs in pairs:
         np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-15)
+    np.testing.assert_allclose(x.mean(axis=1).numpy(), a.mean(1), rtol=1e-15)
     assert len(x) == 3
+    assert [row.shape for row in x] == [(3,)] * 3
+    assert float(x.sum()) == a.sum()
     assert "Tensor(" in repr(x)
     assert "made by add" in repr(Tensor(1.0, requires_grad=True) + 1)
 
@@ -188,6 +191,10 @@ def test_errors_are_clear():
         functional.embedding(x, np.array([0, -1]))
     with pytest.raises(TypeError, match="indices must be integers, and these are float64"):
         functional.embedding(x, np.array([0.0]))
+    with pytest.raises(TypeError, match="len"):
+        list(Tensor(3.0))
+    with pytest.raises(TypeError, match="a list is neither a tensor nor a number; make a Tensor of it"):
+        x * [1.0, 2.0, 3.0]
     for index in (-1, 3):
         with pytest.raises(IndexError, match="must lie in 0 to 2"):
             ops.take_along_axis(x, np.full((2, 1), index))

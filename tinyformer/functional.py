@@ -69,7 +69,7 @@ def softmax(x: Tensor, mask: Array | None = None, *, axis: int = -1) -> Tensor:
     exps = ops.exp(x - Tensor(largest))
     total = ops.sum(exps, axis=axis, keepdims=True)
     if mask is not None:
-        total = total + xp.astype(total.array == 0, total.dtype)
+        total = total + xp.astype(total.array == 0, total.dtype)  # a line without any element: 0 / 1, and not 0 / 0
     return exps / total
 
 

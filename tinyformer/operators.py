@@ -6,9 +6,10 @@ a Python float as well.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from . import ops
+from . import functional, ops
 from .tensor import Tensor
 
 
@@ -31,6 +32,10 @@ def _reshape(x: Tensor, *shape: Any) -> Tensor:
     return ops.reshape(x, shape=shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape)
 
 
+def _iterate(x: Tensor) -> Iterator[Tensor]:
+    return (x[i] for i in range(len(x)))
+
+
 Tensor.__add__ = Tensor.__radd__ = lambda x, other: ops.add(x, _plain(other))
 Tensor.__sub__ = lambda x, other: ops.subtract(x, _plain(other))
 Tensor.__rsub__ = lambda x, other: ops.subtract(_plain(other), x)
@@ -43,8 +48,10 @@ Tensor.__abs__ = ops.absolute
 Tensor.__matmul__ = ops.matmul
 Tensor.__rmatmul__ = lambda x, other: ops.matmul(other, x)
 Tensor.__getitem__ = lambda x, key: ops.getitem(x, key=key)
+Tensor.__iter__ = _iterate
+Tensor.__float__ = lambda x: float(x.item())
 Tensor.reshape = _reshape
 Tensor.T = property(lambda x: ops.permute_dims(x, axes=tuple(reversed(range(x.ndim)))))
-Tensor.sum, Tensor.max = ops.sum, ops.max
+Tensor.sum, Tensor.max, Tensor.mean = ops.sum, ops.max, functional.mean
 Tensor.exp, Tensor.log, Tensor.sqrt, Tensor.tanh = ops.exp, ops.log, ops.sqrt, ops.tanh
 Tensor.astype = lambda x, dtype: ops.astype(x, dtype=dtype)

@@ -5,7 +5,8 @@ product. Element by element that is ḡ f'(x). Where an input was broadcast, the
 closure keeps alive only the arrays it names: many derivatives are written with the output, which exists anyway.
 
 Everything else in the library (`functional.py`) is composed of these, and needs no derivatives of its own.
-`operators.py` lets a Tensor use them as `a + b` and `x.sum()`.
+`operators.py` lets a Tensor use them as `a + b` and `x.sum()`. They are named as the array API names them, which is
+why `sum` and `max` here are not Python's.
 
 Read before: `tensor.py`. Read next: `functional.py`.
 """
@@ -22,7 +23,10 @@ from .tensor import Array, primitive
 
 
 def _agree(a: Array, b: Array) -> None:
-    """Raise unless two arrays have one dtype: a promotion would give an input a gradient of another precision."""
+    """Raise unless both are arrays of one dtype, or one is a number: promotion would make a gradient of another."""
+    for x in (a, b):
+        if not hasattr(x, "dtype") and not isinstance(x, int | float):
+            raise TypeError(f"a {type(x).__name__} is neither a tensor nor a number; make a Tensor of it")
     if hasattr(a, "dtype") and hasattr(b, "dtype") and a.dtype != b.dtype:
         raise TypeError(f"{a.dtype} and {b.dtype} do not mix; cast one of them")
 
@@ -43,7 +47,7 @@ def subtract(xp, a, b):
     """a - b, broadcast."""
     _agree(a, b)
 
-    def vjp(g):
+    def vjp(g):  # ∂(a-b)/∂b = -1
         return g, -g
 
     return a - b, vjp
@@ -76,13 +80,13 @@ def divide(xp, a, b):
 @primitive
 def negative(xp, x):
     """-x."""
-    return -x, lambda g: (-g,)
+    return -x, lambda g: (-g,)  # d(-x) = -dx
 
 
 @primitive
 def scale(xp, x, *, factor: float):
     """x times a Python number."""
-    return x * factor, lambda g: (g * factor,)
+    return x * factor, lambda g: (g * factor,)  # d(nx) = n dx
 
 
 @primitive
@@ -108,14 +112,14 @@ def exp(xp, x):
 @primitive
 def log(xp, x):
     """The natural logarithm."""
-    return xp.log(x), lambda g: (g / x,)
+    return xp.log(x), lambda g: (g / x,)  # x = eʸ, so dx = eʸ dy = x dy
 
 
 @primitive
 def sqrt(xp, x):
     """√x."""
     out = xp.sqrt(x)
-    return out, lambda g: (0.5 * g / out,)
+    return out, lambda g: (0.5 * g / out,)  # x = y², so dx = 2y dy
 
 
 @primitive
@@ -128,25 +132,25 @@ def tanh(xp, x):
 @primitive
 def erf(xp, x):
     """The error function, 2/√π ∫₀ˣ exp(-t²) dt."""
-    return xp.erf(x), lambda g: (g * xp.exp(-x * x) * (2.0 / math.sqrt(math.pi)),)
+    return xp.erf(x), lambda g: (g * xp.exp(-x * x) * (2.0 / math.sqrt(math.pi)),)  # what is integrated, at x
 
 
 @primitive
 def sin(xp, x):
     """The sine, of radians."""
-    return xp.sin(x), lambda g: (g * xp.cos(x),)
+    return xp.sin(x), lambda g: (g * xp.cos(x),)  # sin' = cos
 
 
 @primitive
 def cos(xp, x):
     """The cosine, of radians."""
-    return xp.cos(x), lambda g: (-g * xp.sin(x),)
+    return xp.cos(x), lambda g: (-g * xp.sin(x),)  # cos' = -sin
 
 
 @primitive
 def absolute(xp, x):
     """|x|; the gradient at 0 is taken as 0."""
-    return xp.abs(x), lambda g: (g * xp.sign(x),)
+    return xp.abs(x), lambda g: (g * xp.sign(x),)  # |x| = x sign(x), and the sign does not change
 
 
 # Choices
@@ -155,6 +159,7 @@ def absolute(xp, x):
 @primitive
 def where(xp, condition, a, b):
     """a where the condition (truth values, a constant) holds, b elsewhere; broadcast."""
+    _agree(a, b)
 
     def vjp(g):  # each output depends on the one input that it was chosen from
         zero = xp.zeros_like(g)
@@ -169,7 +174,7 @@ def maximum(xp, a, b):
     _agree(a, b)
     out = xp.maximum(a, b)
 
-    def vjp(g):
+    def vjp(g):  # each output is a copy of the larger input; ½ (1 + 0) where both are, by a == out and b != out
         to_a = 0.5 * (xp.astype(a == out, g.dtype) + xp.astype(b != out, g.dtype))
         return g * to_a, g * (1.0 - to_a)
 
@@ -181,15 +186,14 @@ def maximum(xp, a, b):
 
 def _with_axes(xp, reduced: Array, shape: tuple[int, ...], axis: Any) -> Array:
     """A reduced array with its lost axes back, of length 1, so that it broadcasts against the original shape."""
-    axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
-    axes = {a % len(shape) for a in axes} if shape else set()
+    lost = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    axes = {a % len(shape) for a in lost}
     return xp.reshape(reduced, tuple(1 if i in axes else n for i, n in enumerate(shape)))
 
 
 @primitive
 def sum(xp, x, *, axis=None, keepdims: bool = False):
     """The sum over some axes (None: all)."""
-
     shape = x.shape
 
     def vjp(g):  # every element counts once
@@ -203,7 +207,7 @@ def max(xp, x, *, axis=None, keepdims: bool = False):
     """The largest element over some axes (None: all); equal largest ones share the gradient."""
     largest = xp.max(x, axis=axis, keepdims=True)
 
-    def vjp(g):
+    def vjp(g):  # the output is a copy of the largest element; of n equal ones each moves it by 1/n, on average
         chosen = xp.astype(x == largest, g.dtype)
         return (_with_axes(xp, g, x.shape, axis) * chosen / xp.sum(chosen, axis=axis, keepdims=True),)
 
@@ -217,14 +221,14 @@ def max(xp, x, *, axis=None, keepdims: bool = False):
 def reshape(xp, x, *, shape: tuple[int, ...]):
     """The same elements in another shape; one length may be -1."""
     before = x.shape
-    return xp.reshape(x, shape), lambda g: (xp.reshape(g, before),)
+    return xp.reshape(x, shape), lambda g: (xp.reshape(g, before),)  # the elements only have other places
 
 
 @primitive
 def permute_dims(xp, x, *, axes: tuple[int, ...]):
     """Axis i of the result is axis axes[i] of x."""
     inverse = tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
-    return xp.permute_dims(x, axes), lambda g: (xp.permute_dims(g, inverse),)
+    return xp.permute_dims(x, axes), lambda g: (xp.permute_dims(g, inverse),)  # each goes back to its place
 
 
 @primitive
@@ -289,7 +293,7 @@ def take_along_axis(xp, x, indices):
     xp.check_indices(indices, x.shape[-1], "indices")
     length = x.shape[-1]
 
-    def vjp(g):
+    def vjp(g):  # only the chosen element of a line has an influence
         chosen = indices == xp.arange(length, dtype=indices.dtype)
         return xp.where(chosen, g, xp.zeros_like(g)), None
 
@@ -312,8 +316,12 @@ def matmul(xp, a, b):
         grad_a, grad_b = g @ xp.matrix_transpose(right), xp.matrix_transpose(left) @ g
         return grad_a, grad_b[..., 0] if b.ndim == 1 else grad_b
 
-    vector = tuple(n for i, n in enumerate(out.shape, -out.ndim) if (i, a.ndim) != (-2, 1) and (i, b.ndim) != (-1, 1))
-    return xp.reshape(out, vector), vjp
+    shape = out.shape
+    if a.ndim == 1:
+        shape = (*shape[:-2], shape[-1])  # its one row
+    if b.ndim == 1:
+        shape = shape[:-1]  # its one column
+    return xp.reshape(out, shape), vjp
 
 
 @primitive
@@ -322,4 +330,4 @@ def astype(xp, x, *, dtype):
     before, out = x.dtype, xp.astype(x, dtype)
     if not xp.is_floating(out):
         raise TypeError(f"no gradient passes through {out.dtype}; cast .array instead")
-    return out, lambda g: (xp.astype(g, before),)
+    return out, lambda g: (xp.astype(g, before),)  # the same number, rounded
