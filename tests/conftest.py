@@ -1,5 +1,7 @@
 """What every test may use: the hypothesis profiles, and each array library in turn."""
 
+import signal
+
 import array_api_strict
 import numpy
 import pytest
@@ -9,6 +11,10 @@ from hypothesis import HealthCheck, settings
 from tinyformer import backends
 
 threadpoolctl.threadpool_limits(1, "blas")  # matrices this small only get slower with more threads
+
+# A shell starts a background job with Ctrl-C ignored, training rightly leaves it so, and child processes inherit it.
+# Tests that send the signal need it heard.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COMMON = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 settings.register_profile("quick", max_examples=15, **COMMON)
