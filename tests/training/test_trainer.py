@@ -145,6 +145,13 @@ def test_from_a_damaged_checkpoint_the_one_before_goes_on(config, out, uninterru
     assert result(out) == uninterrupted
 
 
+def test_a_damaged_checkpoint_is_removed_before_the_good_one_that_took_its_place(config, out):
+    train(config, Events(), out=out)
+    (out / "checkpoints" / "step-000012" / "model.safetensors").write_bytes(b"")
+    resume(out, Events(), {"steps": 13, "save_every": 100})
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["step-000009", "step-000013"]
+
+
 def test_a_finished_run_can_be_trained_on(config, out):
     train(config, Events(), out=out)
     before = result(out)

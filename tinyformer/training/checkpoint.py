@@ -4,8 +4,8 @@
                             optimizer.safetensors  AdamW's running means, `first.NAME` and `second.NAME`
                             state.json             the step, what the run has seen, checksums of the other two
 
-A checkpoint appears whole or not at all (`tinyformer/files.py`), the last two are kept, and each carries checksums. So
-one that is damaged later is noticed when it is read, and the one before takes its place. Batch order and
+A checkpoint appears whole or not at all (`tinyformer/files.py`), the last two good ones are kept, and each carries
+checksums. So one that is damaged later is noticed when it is read, and the one before takes its place. Batch order and
 dropout are functions of (seed, step), so there is no other state.
 
 Read before: `tinyformer/files.py`, `tensorfile.py`. Read next: `rundir.py`.
@@ -30,7 +30,6 @@ from . import tensorfile
 from .tensorfile import DamagedFile
 
 FORMAT = 1
-KEPT = 2
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _MOST_STATE = 1 << 18  # bytes
 _STATE = {
@@ -66,9 +65,15 @@ class Checkpoint:
 
 
 def save(
-    directory: Path, step: int, model: Mapping[str, Any], optimizer: Mapping[str, Any], state: Mapping[str, Any]
+    directory: Path,
+    step: int,
+    model: Mapping[str, Any],
+    optimizer: Mapping[str, Any],
+    state: Mapping[str, Any],
+    *,
+    good: int | None = None,
 ) -> Path:
-    """Write a checkpoint durably, then remove all but the last two.
+    """Write a checkpoint durably, then remove all but it and the good one before it.
 
     Args:
         directory: of the run's checkpoints, which exists.
@@ -76,6 +81,8 @@ def save(
         model: the weights by name, NumPy arrays.
         optimizer: the running means, NumPy arrays.
         state: the rest of state.json: seed, tokens_seen, failures, validation, config_digest, fingerprint.
+        good: step of the earlier one to keep: the last that the run wrote or read, and so knows to be in order. Any
+            other may be damaged. None, or one of a later step, stands for the newest before `step`.
 
     Returns:
         The checkpoint's directory.
@@ -89,10 +96,11 @@ def save(
     sealed["seal"] = _seal(sealed)
     path = directory / f"step-{step:06d}"
     files.write_directory(path, {**contents, STATE: json.dumps(sealed, indent=2).encode()})
-    # One of a later step can only have proved to be damaged, so that this run went on from an earlier one.
-    kept = [other for other in _steps(directory) if other <= step][:KEPT]
-    for other, old in _steps(directory).items():
-        if other not in kept:
+    others = _steps(directory)
+    if good is None or good > step:
+        good = next((other for other in others if other < step), step)
+    for other, old in others.items():
+        if other not in (step, good):
             files.remove_directory(old)
     return path
 

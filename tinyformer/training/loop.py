@@ -204,7 +204,7 @@ class Trainer:
         self._note(self._log.sync())
         model = {name: xp.to_host(tensor.array) for name, tensor in self.model.parameters().items()}
         means = {name: xp.to_host(mean) for name, mean in self._means().items()}
-        path = checkpoint.save(self.run.checkpoints, self._step, model, means, state)
+        path = checkpoint.save(self.run.checkpoints, self._step, model, means, state, good=self._saved)
         self._saved = self._step
         self._report({"event": "saved", "step": self._step, "path": str(path)})
 
