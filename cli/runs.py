@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
+
 
 def load_run(path: str) -> tuple[Any, Any]:
     """The model and the tokenizer of a run directory or of one of its checkpoints."""
@@ -13,4 +15,5 @@ def load_run(path: str) -> tuple[Any, Any]:
     from ..training.rundir import open_run
 
     run = open_run(path)
-    return tinyformer.load(path), load_tokenizer(run.tokenizer_file)
+    model = tinyformer.load(path, on_damage=lambda message: click.echo(f"warning: {message}", err=True))
+    return model, load_tokenizer(run.tokenizer_file)

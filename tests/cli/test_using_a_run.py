@@ -5,6 +5,8 @@ import json
 import pytest
 from commandline import TEXT, output, process, run
 
+import tinyformer
+
 
 def test_generating_echoes_the_prompt_and_is_the_same_for_the_same_seed(trained):
     args = ["generate", trained, "--prompt", "Once", "--tokens", "30"]
@@ -93,7 +95,13 @@ def test_a_damaged_checkpoint_is_passed_over_and_all_damaged_is_one_error(copy):
     newest, oldest = sorted(copy.glob("checkpoints/*"))[::-1][:2]
     weights = newest / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
-    assert run("generate", copy, "--tokens", "3").exit_code == 0
+    result = run("generate", copy, "--tokens", "3")
+    assert result.exit_code == 0
+    damage = f"{weights} is damaged: it has changed since it was saved; going on from {oldest.name}"
+    assert result.stderr == f"warning: {damage}\n"
+    with pytest.warns(UserWarning, match="is damaged.*going on from") as warned:
+        tinyformer.load(copy)
+    assert warned[0].filename == __file__
     for hostile in (b"", b"\xff" * 1000, b"\x80\x02c__builtin__\neval\n", b"{" * 100_000):
         for path in (newest, oldest):
             (path / "model.safetensors").write_bytes(hostile)

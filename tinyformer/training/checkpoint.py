@@ -159,15 +159,24 @@ def newest(
     raise TinyformerError(f"no checkpoint is in order: {damages[0]}{more}; start the training again")
 
 
-def load_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load_weights(
+    path: str | Path, *, on_damage: Callable[[str], None] = lambda message: None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The weights of a run's newest good checkpoint, or of one checkpoint's directory, with its state.
+
+    Args:
+        path: of the run or the checkpoint.
+        on_damage: as for `newest`.
 
     Raises:
         TinyformerError: there is none, or it is damaged.
     """
     path = Path(path)
     is_one = _NAME.fullmatch(path.name) and not (path / "checkpoints").exists()
-    found = load(path, optimizer=False) if is_one else newest(path / "checkpoints", optimizer=False)
+    if is_one:
+        found = load(path, optimizer=False)
+    else:
+        found = newest(path / "checkpoints", optimizer=False, on_damage=on_damage)
     return found.model, found.state
 
 
