@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,27 +113,35 @@ def _print_text(pieces: Any, start: bytes, options: Options) -> None:
     waiting = [[] for _ in range(options.samples)]
     ended = [False] * options.samples
     turn = 0
-    _write(start)
+    write = _writer()
+    write(start)
     for piece in pieces:
         waiting[piece.sample].append(piece.text)
         ended[piece.sample] = piece.ended is not None
         while turn < options.samples:
-            _write(b"".join(waiting[turn]))
+            write(b"".join(waiting[turn]))
             waiting[turn].clear()
             if not ended[turn]:
                 break
             turn += 1
-            _write(b"\n" if turn == options.samples else b"\n---\n" + start)
+            write(b"\n" if turn == options.samples else b"\n---\n" + start)
 
 
-def _write(text: bytes) -> None:
-    """To a pipe as it is; to a terminal without control characters, which could leave it unusable."""
-    if not text:
-        return
-    if sys.stdout.isatty():
-        text = printable(text.decode("utf-8", "replace")).encode()
-    sys.stdout.buffer.write(text)
-    sys.stdout.buffer.flush()
+def _writer() -> Callable[[bytes], None]:
+    """Writes to a pipe as it is; to a terminal without control characters, which could leave it unusable.
+
+    What is written is one stream: a character may begin in the prompt and end in what the model writes.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace") if sys.stdout.isatty() else None
+
+    def write(text: bytes) -> None:
+        if decoder:
+            text = printable(decoder.decode(text)).encode()
+        if text:
+            sys.stdout.buffer.write(text)
+            sys.stdout.buffer.flush()
+
+    return write
 
 
 def _print_json(pieces: Any, start: bytes, options: Options) -> None:

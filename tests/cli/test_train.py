@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shlex
 import signal
 import tomllib
 
@@ -15,10 +16,18 @@ def test_training_shows_what_it_does_and_what_to_do_next(folder):
     assert result.stdout == ""
     for shown in ("(ln v)", "unigram entropy", "bits/byte", "tokens/s", "left", "validation", "parameters"):
         assert shown in result.stderr
-    assert 'next: tinyformer generate runs/data-decoder --prompt "Once" --tokens 200' in result.stderr
+    assert "next: tinyformer generate runs/data-decoder --prompt Once --tokens 200\n" in result.stderr
     assert "\x1b" not in result.stderr
     made = {path.name for path in (folder / "runs/data-decoder").iterdir()}
     assert {"config.toml", "tokenizer.json", "log.jsonl", "checkpoints"} <= made
+
+
+def test_the_command_to_run_next_can_be_pasted_into_a_shell(folder):
+    (folder / "my text.txt").write_bytes(b"'Twas brillig and the slithy toves did gyre and gimble in the wabe.\n" * 40)
+    result = run("train", "my text.txt", *QUICK, "--tokenizer", "chars", "--out", "my run")
+    command = shlex.split(result.stderr.splitlines()[-1].removeprefix("next: "))
+    assert command == ["tinyformer", "generate", "my run", "--prompt", "'Twas", "--tokens", "200"]
+    assert run(*command[1:]).exit_code == 0
 
 
 def test_a_second_run_takes_the_next_free_name(folder):

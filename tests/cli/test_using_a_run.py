@@ -1,11 +1,13 @@
 """What is done with a run directory: generate, evaluate, info; and directories that are none, or damaged."""
 
+import io
 import json
 
 import pytest
-from commandline import TEXT, output, process, run
+from commandline import QUICK, TEXT, output, process, run
 
 import tinyformer
+from tinyformer.cli.generate import _writer
 
 
 def test_generating_echoes_the_prompt_and_is_the_same_for_the_same_seed(trained):
@@ -51,6 +53,24 @@ def test_stop_texts(trained):
     record = json.loads(output(*args, "--stop", stop, "--json"))
     assert record["text"] == whole[: whole.index(stop)]
     assert record["ended"] == "stop"
+
+
+def test_a_prompt_that_cannot_be_encoded_is_refused_before_anything_is_printed(folder):
+    made = run("train", "data.txt", *QUICK, "--tokenizer", "chars", "--out", "run")
+    assert made.exit_code == 0, made.stderr
+    result = run("generate", "run", "--prompt", "a fox?")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: the prompt has the character '?'")
+
+
+def test_a_character_that_begins_in_the_prompt_is_whole_on_a_terminal(monkeypatch):
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(screen, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdout", screen)
+    write = _writer()
+    for part in (b"caf\xc3", b"\xa9 \x1b[2J \xe2\x82", b"\n"):
+        write(part)
+    assert screen.buffer.getvalue().decode() == "caf\u00e9 \ufffd[2J \ufffd\n"
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class ByteTokenizer:
         self.vocabulary_size = vocabulary
         self.first = first
 
-    def encode(self, text):
+    def encode(self, text, name="the text"):
         return np.array([byte - self.first for byte in text if 0 <= byte - self.first < self.vocabulary_size])
 
     def decode(self, ids):

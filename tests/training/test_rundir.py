@@ -1,6 +1,7 @@
 """A run's directory: free names, nothing overwritten, one writer, and errors that say what a run is."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,18 @@ def test_a_named_directory_may_be_new_or_empty(tmp_path, exists):
     with pytest.raises(UsageError, match=r"exists and is not empty; choose a new --out, or .* --resume"):
         take(out)
     assert open_run(out).config() == RunConfig()
+
+
+def test_going_on_is_offered_only_where_there_is_a_run(tmp_path):
+    out = tmp_path / "it's mine"
+    take(out)
+    with pytest.raises(UsageError) as raised:
+        take(out)
+    assert str(raised.value).endswith(f"--resume {shlex.quote(str(out))}")
+    (out / "config.toml").unlink()
+    (out / "notes.txt").write_text("precious")
+    with pytest.raises(UsageError, match="choose a new --out$"):
+        take(out)
 
 
 def test_a_file_is_never_replaced_by_a_run(tmp_path):

@@ -253,6 +253,12 @@ def test_three_in_a_row_stop_the_run_with_the_last_good_state(config, out, sick_
     assert result(out) == uninterrupted
 
 
+def test_the_lower_rate_is_a_plain_number(config, out, sick_at):
+    sick_at(1, 2, 3)
+    with pytest.raises(TinyformerError, match="--learning-rate 30 --clip"):
+        train(config.replace(learning_rate=90.0), Events(), out=out)
+
+
 def test_a_disk_that_is_full_for_a_while_costs_only_checkpoints(config, out, monkeypatch, uninterrupted):
     free = shutil._ntuple_diskusage(1, 1, 0)
 

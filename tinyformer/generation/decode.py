@@ -49,10 +49,11 @@ class Piece:
 
 
 def generate(model, tokenizer, prompt: bytes, options: Options | None = None) -> Iterator[Piece]:
-    """Continue a prompt, and yield the text in pieces while it is written.
+    """Continue a prompt; the text comes in pieces while it is written.
 
     The prompt is not repeated. An empty one begins a new line. A text may grow longer than the model's
-    context (`state.window_length` has the rule).
+    context (`state.window_length` has the rule). What cannot be done is refused by the call itself, before the
+    first piece is asked for.
 
     Args:
         model: a decoder, as `tinyformer.load` returns it.
@@ -74,7 +75,11 @@ def generate(model, tokenizer, prompt: bytes, options: Options | None = None) ->
     ended = end_test(tokenizer, options.stop)
     strategy_type = Sampler if options.beams is None else BeamSearch
     strategy = strategy_type(ids, model.config.vocabulary, options, ended)
-    state = DecoderState(model, ids, cached=options.cache)
+    return _pieces(DecoderState(model, ids, cached=options.cache), strategy, tokenizer, options)
+
+
+def _pieces(state: State, strategy: Strategy, tokenizer, options: Options) -> Iterator[Piece]:
+    """What a strategy settles, as text that may be shown."""
     streams = [TextStream(options.stop) for _ in range(options.samples)]
     counts = [0] * options.samples
     for settled in decode(state, strategy, options.tokens):
@@ -116,7 +121,7 @@ def sample_text(
 def encode_prompt(tokenizer, prompt: bytes) -> np.ndarray:
     """Token ids of a prompt, at least one; a new line for an empty prompt, or token 0 where there is none."""
     if prompt:
-        ids = tokenizer.encode(prompt)
+        ids = tokenizer.encode(prompt, "the prompt")
     else:
         try:
             ids = tokenizer.encode(b"\n")

@@ -47,12 +47,13 @@ class Tokenizer(ABC):
         """How many ids there are, special tokens included."""
         return self._ordinary + len(self.special_tokens)
 
-    def encode(self, text: bytes | str) -> np.ndarray:
+    def encode(self, text: bytes | str, name: str = "the text") -> np.ndarray:
         """The ids of a text, int32, one-dimensional.
 
         Args:
             text: bytes, or a string, which is read as its UTF-8 bytes. Bytes that Python smuggled into a
                 string (the "surrogateescape" of command-line arguments) come out as the bytes that they were.
+            name: what an error message calls the text.
 
         Raises:
             TinyformerError: the text cannot be represented (`chars` only), or the string is not text.
@@ -61,9 +62,9 @@ class Tokenizer(ABC):
             try:
                 text = text.encode("utf-8", "surrogateescape")
             except UnicodeEncodeError as error:
-                raise TinyformerError(f"the text has a lone surrogate at character {error.start}; remove it") from None
+                raise TinyformerError(f"{name} has a lone surrogate at character {error.start}; remove it") from None
         chunks = (text[i : i + CHUNK_BYTES] for i in range(0, len(text), CHUNK_BYTES))
-        return np.concatenate([np.empty(0, np.int32), *self.encode_stream(chunks)])
+        return np.concatenate([np.empty(0, np.int32), *self.encode_stream(chunks, name)])
 
     def encode_stream(self, chunks: Iterable[bytes], name: Path | str = "the text") -> Iterator[np.ndarray]:
         """The ids of a text that arrives in chunks, cut anywhere: together, `encode` of the whole.

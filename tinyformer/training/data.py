@@ -69,6 +69,12 @@ class Corpus:
             stretch = self.validation.windows(np.array([whole * self.context]), rest)
             yield self.objective.corrupt(stretch, host_random(self.seed, VALIDATION, used))
 
+    def first_word(self) -> str:
+        """The first word of the training text, cut where it is long: a prompt that the tokenizer surely knows."""
+        beginning = self.tokenizer.decode(self.train.read(0, min(len(self.train), 64))).decode("utf-8", "ignore")
+        words = (word[:20] for word in beginning.split())
+        return next((word for word in words if word.isprintable() and not word.startswith("-")), "")
+
     def references(self) -> dict[str, float]:
         """Losses to compare with: guessing evenly (ln v), and by how common each token is (unigram entropy)."""
         counts = self.train.counts()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -120,8 +121,9 @@ class Trainer:
             elif step % config.save_every == 0:
                 self._try_to_save()
             if stopping:
-                next_command = f"tinyformer train --resume {self.run.path}"
-                raise Stopped(f"stopped and saved at step {step}; go on with: {next_command}", stopping)
+                raise Stopped(f"stopped and saved at step {step}; go on with: {self.run.resume_command}", stopping)
+        word = self.corpus.first_word()
+        prompt = f" --prompt {shlex.quote(word)}" if word else ""
         event = {
             "event": "end",
             "run": str(self.run.path),
@@ -130,7 +132,7 @@ class Trainer:
             "validation_loss": self._validation.get("loss"),
             "validation_bits_per_byte": self._validation.get("bits_per_byte"),
             "seconds": time.perf_counter() - began,
-            "next": f'tinyformer generate {self.run.path} --prompt "Once" --tokens 200',
+            "next": f"tinyformer generate {shlex.quote(str(self.run.path))}{prompt} --tokens {SAMPLE_TOKENS}",
         }
         self._report(event)
         return event
@@ -219,7 +221,7 @@ class Trainer:
         try:
             self.save()
         except WriteError as error:
-            way = f"then go on from step {self._saved}, the newest saved: tinyformer train --resume {self.run.path}"
+            way = f"then go on from step {self._saved}, the newest saved: {self.run.resume_command}"
             raise WriteError(f"{error}; {way}") from error
 
     def _one_step(self, step: int, rate: float) -> tuple[Outcome, float]:
@@ -278,8 +280,8 @@ class Trainer:
         self.save()
         raise TinyformerError(
             f"the loss was not finite in {MOST_FAILURES} steps in a row; the state of step {self._step} is saved. "
-            f"A lower rate or clip may help: tinyformer train --resume {self.run.path} "
-            f"--learning-rate {self.config.learning_rate / 3:.1g} --clip {self.config.clip / 2 or 1.0:g}"
+            f"A lower rate or clip may help: {self.run.resume_command} "
+            f"--learning-rate {float(f'{self.config.learning_rate / 3:.1g}'):g} --clip {self.config.clip / 2 or 1.0:g}"
         )
 
     def _validate(self, last: bool) -> None:

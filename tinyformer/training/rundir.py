@@ -17,6 +17,7 @@ import errno
 import fcntl
 import itertools
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,11 @@ class Run:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to go on with the run."""
+        return f"tinyformer train --resume {shlex.quote(str(self.path))}"
 
     def config(self) -> RunConfig:
         """The settings of the run.
@@ -186,9 +192,9 @@ def _next_free(stem: str, mode: str) -> tuple[Path, bool]:
 
 
 def _occupied(path: Path) -> UsageError:
-    return UsageError(
-        f"{path} exists and is not empty; choose a new --out, or go on with the run there: --resume {path}"
-    )
+    run = Run(path)
+    way = f", or go on with the run there: {run.resume_command}" if run.config_file.is_file() else ""
+    return UsageError(f"{path} exists and is not empty; choose a new --out{way}")
 
 
 def _clear(path: Path, made: bool) -> None:
