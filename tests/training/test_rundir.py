@@ -60,7 +60,7 @@ def test_going_on_is_offered_only_where_there_is_a_run(tmp_path):
     assert str(raised.value).endswith(f"--resume {shlex.quote(str(out))}")
     (out / "config.toml").unlink()
     (out / "notes.txt").write_text("precious")
-    with pytest.raises(UsageError, match="choose a new --out$"):
+    with pytest.raises(UsageError, match=r"choose a new --out$"):
         take(out)
 
 
