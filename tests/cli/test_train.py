@@ -56,6 +56,20 @@ def test_a_dry_run_tells_the_costs_and_leaves_nothing(folder):
     assert files_under(folder) == before
 
 
+def test_a_dry_run_of_a_model_that_does_not_fit_tells_its_costs_all_the_same(folder, monkeypatch):
+    def build(*args, **more):
+        raise MemoryError
+
+    monkeypatch.setattr("tinyformer.models.build", build)
+    sizes = ["--width", "12288", "--heads", "96", "--layers", "96", "--context", "16", "--tokenizer", "bytes"]
+    result = run("train", "data.txt", *sizes, "--dry-run")
+    assert result.exit_code == 1
+    *shown, error = result.stderr.splitlines()
+    assert "  blocks.95.attention.query.weight         12288 x 12288" in shown
+    assert any("memory in all" in line and " TB" in line for line in shown)
+    assert error.startswith("Error: out of memory; a smaller model")
+
+
 def test_overfitting_one_batch_drives_the_loss_down(folder):
     options = [*TINY, "--steps", "150", "--overfit-one-batch", "--learning-rate", "0.01"]
     result = run("train", "data.txt", *options, "--log-format", "json")

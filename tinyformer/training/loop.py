@@ -4,23 +4,21 @@ Each step is a function of the weights, the running means and (seed, step), so a
 and resumed ends with the same bits as one that was not. Nothing is printed here: what happens goes to a
 `Reporter`.
 
-Read before: `step.py`, `data.py`, `checkpoint.py`. Read next: `trainer.py`, which sets everything up.
+Read before: `step.py`, `data.py`, `outline.py`, `checkpoint.py`. Read next: `trainer.py`, which sets everything up.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import shlex
 import time
 from collections.abc import Callable
 from typing import Any
 
-from ..analysis import counts
 from ..errors import TinyformerError
 from ..files import WriteError
 from ..generation import sample_text
-from . import checkpoint, runlog
+from . import checkpoint, outline, runlog
 from .config import RunConfig
 from .data import Corpus, per_byte
 from .fingerprint import differences, fingerprint
@@ -93,7 +91,8 @@ class Trainer:
 
     def announce(self) -> None:
         """Report what is about to be trained, on what, and which losses to compare with."""
-        self._report({"event": "start", **self._facts(), **self.corpus.references()})
+        facts = outline.facts(self.config, self.model.config, self.corpus)
+        self._report({"event": "start", "run": str(self.run.path), "step": self._step, **facts})
 
     def go(self) -> dict[str, Any]:
         """Train up to the last step. Returns the "end" event."""
@@ -138,20 +137,7 @@ class Trainer:
         return event
 
     def try_out(self) -> dict[str, Any]:
-        """Report what the run would be like, and make one step. Returns the "end" event."""
-        config, shape = self.config, self.model.config
-        itemsize = self._flat.values.itemsize
-        event = {
-            "event": "dry_run",
-            **self._facts(),
-            **self.corpus.references(),
-            "run": None,
-            "shapes": {name: list(tensor.shape) for name, tensor in self.model.parameters().items()},
-            "parameters_by_part": counts.parameters_by_part(shape),
-            "flops_per_step": counts.training_flops(shape, config.rows_per_step),
-            "memory_per_step": counts.training_memory(shape, config.batch_size, itemsize=itemsize),
-        }
-        self._report(event)
+        """Make one step. Returns the "end" event."""
         began = time.perf_counter()
         outcome, tokens = self._one_step(1, self._rate(1))
         seconds = time.perf_counter() - began
@@ -307,24 +293,6 @@ class Trainer:
         first, second = self._flat.views(self._optimizer.first), self._flat.views(self._optimizer.second)
         return {f"first.{name}": mean for name, mean in first.items()} | {
             f"second.{name}": mean for name, mean in second.items()
-        }
-
-    def _facts(self) -> dict[str, Any]:
-        config, shape = self.config, self.model.config
-        return {
-            "run": str(self.run.path),
-            "step": self._step,
-            "steps": config.steps,
-            "parameters": int(self._flat.values.size),
-            "model": dataclasses.asdict(shape),
-            "tokenizer": self.corpus.tokenizer.kind,
-            "train_tokens": len(self.corpus.train),
-            "validation_tokens": len(self.corpus.validation),
-            "tokens_per_step": config.rows_per_step * self.corpus.context,
-            "learning_rate": config.learning_rate,
-            "backend": config.backend,
-            "precision": config.precision,
-            "threads": self._workers.count,
         }
 
     def _note(self, trouble: str) -> None:

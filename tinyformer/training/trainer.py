@@ -19,7 +19,7 @@ import threadpoolctl
 
 from .. import models
 from ..errors import UsageError
-from . import checkpoint, rundir, runlog
+from . import checkpoint, outline, rundir, runlog
 from .config import RunConfig, for_resume
 from .data import Corpus, prepare, reopen
 from .loop import Reporter, Trainer, warn
@@ -99,6 +99,9 @@ def _begin(config: RunConfig, reporter: Reporter, out: str | Path | None, *, dry
             reporter({"event": "prepare", "done": done, "total": total, "what": what})
 
         config, shape, corpus = prepare(run, config, progress)
+        if dry_run:  # told before the model is made, which may not fit
+            facts = outline.facts(config, shape, corpus) | outline.costs(config, shape)
+            reporter({"event": "dry_run", "run": None, "step": 0, **facts})
         with _trainer(run, config, shape, corpus, reporter, stop) as trainer:
             if dry_run:
                 return trainer.try_out()
