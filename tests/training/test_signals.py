@@ -22,6 +22,36 @@ def test_a_signal_sets_a_flag(number):
     assert Stopped("", number).exit_code == 128 + number
 
 
+def test_the_first_signal_is_answered_at_once_and_only_once():
+    events = []
+    with stop_requests(events.append) as stop:
+        stop.report({"event": "train"})
+        stop.answer = "stopping after this step"
+        assert len(events) == 1
+        os.kill(os.getpid(), signal.SIGTERM)
+        answer = "stopping after this step; a second Ctrl-C leaves at once"
+        assert events[1:] == [{"event": "warning", "message": answer}]
+            {"event": "warning", "message": "stopping after this step; a second Ctrl-C leaves at once"}
+        ]
+        stop.report({"event": "saved"})
+        assert [event["event"] for event in events] == ["train", "warning", "saved"]
+
+
+def test_a_signal_in_the_middle_of_a_report_is_answered_after_it():
+    """What writes to a terminal cannot be entered twice."""
+    seen = []
+
+    def reporter(event):
+        seen.append(f"begin {event['event']}")
+        if event["event"] == "train":
+            os.kill(os.getpid(), signal.SIGINT)
+        seen.append(f"end {event['event']}")
+
+    with stop_requests(reporter) as stop:
+        stop.report({"event": "train"})
+    assert seen == ["begin train", "end train", "begin warning", "end warning"]
+
+
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_leaves_at_once(second):
     code = (

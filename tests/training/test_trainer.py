@@ -108,8 +108,11 @@ def test_a_signal_saves_and_the_resumed_run_equals_the_uninterrupted_one(config,
         if event["event"] == "train" and event["step"] == step:
             os.kill(os.getpid(), number)
 
+    stopped = Events(interrupt)
     with pytest.raises(Stopped, match=f"saved at step {step}; go on with: tinyformer train --resume") as raised:
-        train(config, Events(interrupt), out=out)
+        train(config, stopped, out=out)
+    answer = "stopping after this step, then saving; a second Ctrl-C leaves at once"
+    assert stopped.of("warning") == [{"event": "warning", "message": answer}]
     assert raised.value.exit_code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     events = Events()
     end = resume(out, events)

@@ -99,6 +99,7 @@ class Trainer:
         config, began, first = self.config, time.perf_counter(), self._step
         if first == config.steps:
             warn(self._report, f"all {first} steps are done already; give a larger --steps to train on")
+        self._stop.answer = "stopping after this step, then saving"
         outcome, busy, tokens = None, 0.0, 0.0
         for step in range(first + 1, config.steps + 1):
             last, step_began = step == config.steps, time.perf_counter()

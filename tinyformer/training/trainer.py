@@ -73,7 +73,8 @@ def resume(path: str | Path, reporter: Reporter, changes: dict[str, Any] | None 
         TinyformerError: as `train`; or no checkpoint is in order.
     """
     run = rundir.open_run(path)
-    with stop_requests() as stop, run.lock():
+    with stop_requests(reporter) as stop, run.lock():
+        reporter = stop.report
         stored = run.config()
         config = for_resume(stored, changes or {})
         shape, corpus = reopen(run, config)
@@ -91,7 +92,8 @@ def resume(path: str | Path, reporter: Reporter, changes: dict[str, Any] | None 
 
 def _begin(config: RunConfig, reporter: Reporter, out: str | Path | None, *, dry_run: bool) -> dict[str, Any]:
     first = config.files[0] if config.files else "text"
-    with stop_requests() as stop, rundir.new_run(out, first, config.mode) as run:
+    with stop_requests(reporter) as stop, rundir.new_run(out, first, config.mode) as run:
+        reporter = stop.report
 
         def progress(done: int, total: int, what: str) -> None:
             if stop.number:
