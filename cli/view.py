@@ -1,6 +1,6 @@
 """How training looks in a terminal, in a pipe, and to another program.
 
-The trainer reports plain dict events (see `training/trainer.py`); a view shows them. Plain and rich views
+The trainer reports plain dict events (see `training/loop.py`); a view shows them. Plain and rich views
 write to stderr; the JSON view writes one object a line to stdout.
 """
 
@@ -11,6 +11,7 @@ import json
 import math
 import os
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 import click
 
 Event = dict[str, Any]
+_REDRAW_SECONDS = 0.1
+_LIVE = ("step", "steps", "loss", "bits_per_byte", "tokens_per_second", "seconds_left")  # in the line that moves
 FORMATS = ("auto", "rich", "plain", "json")
 
 
@@ -51,6 +54,8 @@ def _until_reader_leaves(show: Callable[[Event], None]) -> Callable[[Event], Non
 
 
 def _json(event: Event) -> None:
+    if event["event"] == "step":
+        return
     click.echo(json.dumps(_strict(event), ensure_ascii=False, allow_nan=False, default=str))
 
 
@@ -83,28 +88,30 @@ def _rich() -> Iterator[Callable[[Event], None]]:
     # Drawn when there is news, not by a thread of its own: the processor belongs to the training.
     with Progress(*columns, console=console, auto_refresh=False, transient=True) as progress:
         task = progress.add_task("", total=None, visible=False)
+        training: Event = {}  # the newest figures
+        drawn = -math.inf
 
         def show(event: Event) -> None:
+            nonlocal drawn
             kind = event["event"]
             if kind == "prepare":
                 done, total = event["done"], event["total"]
                 progress.update(task, completed=done, total=total, visible=True, description=describe(event))
-            elif kind == "train":
-                progress.update(
-                    task,
-                    completed=event["step"],
-                    total=event["steps"],
-                    visible=True,
-                    description=describe(event),
-                )
-            else:
-                if kind in ("start", "dry_run", "end"):
+            elif kind not in ("step", "train"):
+                if kind in ("dry_run", "end"):
                     progress.update(task, visible=False)
                 text = describe(event)
                 if text and kind != "saved":
                     style = {"warning": "yellow", "validation": "bold", "sample": "cyan"}.get(kind)
                     console.print(text, style=style, markup=False)
-            progress.refresh()
+            if kind in ("start", "step", "train"):
+                training.update({name: event.get(name, training.get(name)) for name in _LIVE})
+                step, steps = training["step"], training["steps"]
+                progress.update(task, completed=step, total=steps, visible=True, description=_train(training))
+            now = time.monotonic()
+            if kind != "step" or now - drawn >= _REDRAW_SECONDS:
+                drawn = now
+                progress.refresh()
 
         yield show
 
@@ -171,12 +178,12 @@ def _references(event: Event) -> str:
 
 
 def _train(event: Event) -> str:
-    left = event.get("seconds_left")
+    left, speed = event.get("seconds_left"), event.get("tokens_per_second")
     parts = [
         f"step {event['step']:>{len(str(event['steps']))}}/{event['steps']}",
         f"loss {number(event['loss'])}",
         f"{number(event.get('bits_per_byte'), 3)} bits/byte",
-        f"{event['tokens_per_second']:,.0f} tokens/s",
+        *([f"{speed:,.0f} tokens/s"] if speed is not None else []),
         *([f"{duration(left)} left"] if left is not None else []),
     ]
     return "  ".join(parts)

@@ -1,4 +1,6 @@
+import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,6 +66,31 @@ def test_the_rich_view_ends_with_what_was_reported(capsys, monkeypatch):
     assert out == ""
     assert "step 40  validation  loss 1.5000" in err
     assert "[bold]as it is[/bold]" in err
+
+
+def test_the_live_line_is_there_from_the_start_and_moves_with_every_step(monkeypatch):
+    shown, clock = [], itertools.count()
+    monkeypatch.setattr("rich.progress.Progress.refresh", lambda progress: shown.append(progress.tasks[0].description))
+    monkeypatch.setattr("tinyformer.cli.view.describe", lambda event: "")
+    monkeypatch.setattr("tinyformer.cli.view.time", SimpleNamespace(monotonic=lambda: next(clock) / 2))
+    with view("rich") as report:
+        report({"event": "start", "step": 0, "steps": 2000})
+        report(TRAIN)
+        for step in (41, 42):
+            report({"event": "step", "step": step, "steps": 2000, "seconds_left": 60})
+    assert shown[1:5] == [
+        "step    0/2000  loss -  - bits/byte",
+        "step   40/2000  loss 2.3457  3.384 bits/byte  12,346 tokens/s  4:32 left",
+        "step   41/2000  loss 2.3457  3.384 bits/byte  12,346 tokens/s  1:00 left",
+        "step   42/2000  loss 2.3457  3.384 bits/byte  12,346 tokens/s  1:00 left",
+    ]
+
+
+@pytest.mark.parametrize("log_format", ["plain", "json"])
+def test_only_the_live_line_shows_every_step(log_format, capsys):
+    with view(log_format) as report:
+        report({"event": "step", "step": 41, "steps": 2000, "seconds_left": 60})
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_reader_that_leaves_does_not_stop_the_training(monkeypatch):

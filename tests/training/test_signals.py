@@ -31,8 +31,6 @@ def test_the_first_signal_is_answered_at_once_and_only_once():
         os.kill(os.getpid(), signal.SIGTERM)
         answer = "stopping after this step; a second Ctrl-C leaves at once"
         assert events[1:] == [{"event": "warning", "message": answer}]
-            {"event": "warning", "message": "stopping after this step; a second Ctrl-C leaves at once"}
-        ]
         stop.report({"event": "saved"})
         assert [event["event"] for event in events] == ["train", "warning", "saved"]
 

@@ -52,6 +52,7 @@ def test_a_run_leaves_and_tells_what_it_should(config, out):
     assert training[0]["loss"] == pytest.approx(start["ln_v"], abs=0.1)
     assert training[-1]["loss"] < training[0]["loss"]
 
+    assert [event["step"] for event in events.of("step")] == list(range(1, 13))
     assert [event["step"] for event in events.of("sample")] == [6, 12]
     assert [event["step"] for event in events.of("saved")] == [0, 3, 6, 9, 12]
     assert events[-1] == end

@@ -32,6 +32,7 @@ from .step import Outcome, Workers, mean_loss, training_step
 #   prepare     done, total (bytes), what: while the text is read
 #   start       parameters, train_tokens ..., and losses to compare with: ln_v and unigram_entropy in nats per token
 #   dry_run     the same, and shapes, parameters_by_part, flops_per_step, memory_per_step (bytes)
+#   step        step, steps, seconds_left: after every step, for a live view only
 #   train       step, steps, loss (nats per token), bits_per_byte, learning_rate, gradient_norm, tokens_per_second,
 #               seconds_left
 #   validation  step, loss, bits_per_byte, loss_per_byte (nats), tokens
@@ -106,8 +107,9 @@ class Trainer:
             rate = self._rate(step)
             outcome, batch_tokens = self._one_step(step, rate)
             busy, tokens = busy + time.perf_counter() - step_began, tokens + batch_tokens
+            left = (time.perf_counter() - began) / (step - first) * (config.steps - step)
+            self._report({"event": "step", "step": step, "steps": config.steps, "seconds_left": left})
             if step == 1 or step % config.log_every == 0 or last or not outcome.updated:
-                left = (time.perf_counter() - began) / (step - first) * (config.steps - step)
                 self._tell_training(step, outcome, rate, tokens / busy, left)
                 busy, tokens = 0.0, 0.0
             self._heed_failure(step, outcome, rate)
