@@ -217,6 +217,23 @@ def test_sizes_cannot_change_on_resuming(copy):
     assert files_under(copy) == before
 
 
+def test_a_text_too_short_for_the_context_names_values_that_work(folder):
+    """The validation split has 180 tokens."""
+    result = run("train", "data.txt", *QUICK, "--context", "300")
+    assert result.exit_code == 2
+    remedy = "needs 301; give --context 179 or less, or --validation 0.19\n"
+    assert result.stderr.endswith(remedy)
+    assert run("train", "data.txt", *QUICK, "--context", "179").exit_code == 0
+    assert run("train", "data.txt", *QUICK, "--context", "300", "--validation", "0.19").exit_code == 0
+    result = run("train", "data.txt", *QUICK, "--validation", "short.txt")
+    assert result.stderr.endswith("needs 17; give --context 4 or less, or a longer --validation file\n")
+
+
+def test_a_missing_validation_file_is_told_before_the_tokenizer_is_learned(folder):
+    result = run("train", "data.txt", "--tokenizer", "bpe", "--validation", "missing.txt")
+    assert result.stderr == "Error: no such file: missing.txt; check the name and the folder\n"
+
+
 @pytest.mark.parametrize("out", ["/proc/none/run", "data.txt/run"])
 def test_a_place_that_cannot_be_written_is_one_line(folder, out):
     result = run("train", "data.txt", *QUICK, "--out", out)

@@ -10,6 +10,7 @@ needs.
 Read before: `vocabulary.py`. Read next: `batches.py`.
 """
 
+import math
 import os
 import struct
 import zlib
@@ -233,16 +234,23 @@ def split_corpus(
     folder = Path(folder)
     sizes = [sum(map(len, part)) for part in parts]
     train = _encode_spans(parts[0], tokenizer, folder / "train.tokens", progress, 0, sum(sizes))
-    _require_window(train, context, "text to train on", "give more text or a smaller --context")
+    _require_window(train, context, "text to train on", "more text")
     held_out = _encode_spans(parts[1], tokenizer, folder / "validation.tokens", progress, sizes[0], sum(sizes))
-    _require_window(held_out, context, "validation split", "give more --validation text or a smaller --context")
+    remedy = "a longer --validation file"
+    if not isinstance(validation, (str, Path)):
+        # A token's share of the text varies, so a little more than in proportion.
+        enough = math.ceil(110 * validation * (context + 1) / max(len(held_out), 1)) / 100
+        remedy = f"--validation {enough:g}" if enough <= 0.5 else "more text"
+    _require_window(held_out, context, "validation split", remedy)
     return train, held_out
 
 
 def _require_window(tokens: TokenFile, context: int, what: str, remedy: str) -> None:
     if len(tokens) < context + 1:
+        smaller = f"--context {len(tokens) - 1} or less, or " if len(tokens) > 1 else ""
         raise UsageError(
-            f"the {what} has {len(tokens)} tokens, but a context of {context} needs {context + 1}; {remedy}"
+            f"the {what} has {len(tokens)} tokens, but a context of {context} needs {context + 1}; give "
+            f"{smaller}{remedy}"
         )
 
 

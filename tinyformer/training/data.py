@@ -17,6 +17,7 @@ from .. import backends, text
 from ..errors import UsageError
 from ..models import ModelConfig, default_learning_rate, resolve
 from ..objectives import Batch, CausalLM
+from ..text.spans import spans
 from .config import RunConfig
 from .rundir import Run
 from .step import CORRUPTION, VALIDATION, host_random
@@ -107,7 +108,10 @@ def prepare(run: Run, config: RunConfig, progress: Progress) -> tuple[RunConfig,
     if not config.files:
         raise UsageError("no text to train on; name at least one file")
     choose_backend(config.backend)
-    model_config(config)  # so that a wrong size is told before a long text is read
+    # So that a wrong size or a missing file is told before a long text is read.
+    model_config(config)
+    if isinstance(config.validation, str):
+        spans([config.validation])
     tokenizer = text.make_tokenizer(
         config.tokenizer, config.files, vocabulary_size=config.vocab_size, progress=progress
     )
