@@ -19,12 +19,14 @@ import click
 from ..errors import TinyformerError
 
 _DEBUG = "--debug"
+_SETTINGS = {"help_option_names": ["--help", "-h"]}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A suggestion to append to an error about an unknown name; empty where nothing is close."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    by_letters = {other.casefold(): other for other in known}
+    close = difflib.get_close_matches(name.casefold(), by_letters, n=1)
+    return f"; did you mean {by_letters[close[0]]!r}?" if close else ""
 
 
 class Choice(click.Choice):
@@ -35,10 +37,11 @@ class Choice(click.Choice):
 
 
 class Command(click.Command):
-    """A command that takes --debug at any place, as the group does."""
+    """A command that takes -h for --help, and --debug at any place, as the group does."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.context_settings |= _SETTINGS
         self.params.append(_debug_option(hidden=True))
 
 
@@ -51,6 +54,7 @@ class App(click.Group):
 
     def __init__(self, *args: Any, summaries: dict[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.context_settings |= _SETTINGS
         self.params.append(_debug_option(hidden=False))
         self.summaries = summaries
 

@@ -23,7 +23,7 @@ FOLDERS = {"tinyformer": "tinyformer", "backends": "tinyformer.backends", "cli":
 ORDER = [
     *("errors", "files", "backends", "tensor", "ops", "functional", "operators", "gradcheck", "einops_backend"),
     *("fused", "nn", "models", "objectives", "text", "analysis", "generation", "training", "loading", "interop"),
-    *("", "cli"),
+    *("", "cli", "__main__"),
 ]
 
 # Where each library from outside may be imported.

@@ -50,6 +50,18 @@ def test_the_help_lists_every_command_without_loading_it():
     assert run().stdout == result.stdout
 
 
+@pytest.mark.parametrize("args", [[], ["train"]])
+def test_h_is_short_for_help(args):
+    assert run(*args, "-h").stdout == run(*args, "--help").stdout != ""
+
+
+def test_the_package_can_be_run_as_a_module():
+    command = [sys.executable, "-m", "tinyformer", "tarin"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "Error: unknown command 'tarin'; did you mean 'train'? (see tinyformer --help)\n"
+
+
 def test_version():
     from importlib.metadata import version
 

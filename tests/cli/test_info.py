@@ -44,6 +44,7 @@ def test_the_batch_size_scales_a_training_step():
     ("args", "message"),
     [
         (["gtp2"], "did you mean 'gpt2'?"),
+        (["GPT2"], "did you mean 'gpt2'?"),
         (["something-else"], "presets are tiny"),
         (["runs/none"], "no run at runs/none"),
         (["gpt2", "--batch-size", "0"], "0 is not in the range x>=1"),
