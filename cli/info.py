@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from .app import Command, nearest, print_json
-from .view import quantity
+from .view import counted, quantity
 
 _BYTES = 256  # the vocabulary where a preset has none of its own: bytes
 _HEADINGS = {
@@ -77,8 +77,8 @@ def _preset(name: str) -> Any:
 
 def _sizes(config: Any) -> str:
     return (
-        f"{config.mode}, {config.layers} layers, width {config.width}, {config.heads} heads, hidden "
-        f"{config.hidden}, context {config.context}, vocabulary {config.vocabulary}"
+        f"{config.mode}, {counted(config.layers, 'layer')}, width {config.width}, {counted(config.heads, 'head')}, "
+        f"hidden {config.hidden}, context {config.context}, vocabulary {config.vocabulary}"
     )
 
 

@@ -37,7 +37,7 @@ def _option(name: str, kind: Any, help_: str, *, chosen: str | None = None, **mo
 @click.argument("files", nargs=-1, metavar="FILE...")
 @_option("mode", Choice(["decoder"]), "Kind of model: a decoder writes text.")
 @click.option("--out", metavar="DIR", show_default="runs/FILE-MODE", help="Run directory; new or empty.")
-@click.option("--config", metavar="FILE.toml", help="Settings like those in a run's config.toml; a flag beats them.")
+@click.option("--config", metavar="FILE.toml", help="Settings as in a run's config.toml, or a run; flags beat them.")
 @click.option("--resume", metavar="RUN", help="Go on with the run in this directory.")
 @_option("preset", str, "A published size; `tinyformer info` lists them.")
 @_option("layers", int, "Blocks.", chosen=_CHOSEN)

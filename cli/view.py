@@ -159,8 +159,9 @@ def _dry_run(event: Event) -> str:
 
 def _size(event: Event) -> str:
     model = event["model"]
-    sizes = "{mode}, {layers} layers, width {width}, {heads} heads, context {context}".format_map(model)
-    return f"{sizes}, {event['parameters']:,} parameters"
+    layers, heads = counted(model["layers"], "layer"), counted(model["heads"], "head")
+    sizes = f"{layers}, width {model['width']}, {heads}, context {model['context']}"
+    return f"{model['mode']}, {sizes}, {event['parameters']:,} parameters"
 
 
 def _text(event: Event) -> str:
@@ -249,6 +250,11 @@ def quantity(count: float, unit: str) -> str:
         count, power = count / 1000, power + 1
     digits = 0 if not power or count >= 99.95 else 1 if count >= 9.995 else 2
     return f"{count:.{digits}f} {prefixes[power]}{unit}"
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things: 1 layer, 2 layers."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def duration(seconds: float) -> str:

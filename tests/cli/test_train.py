@@ -14,7 +14,7 @@ def test_training_shows_what_it_does_and_what_to_do_next(folder):
     result = run("train", "data.txt", *QUICK)
     assert result.exit_code == 0
     assert result.stdout == ""
-    for shown in ("(ln v)", "unigram entropy", "bits/byte", "tokens/s", "left", "validation", "parameters"):
+    for shown in ("1 layer,", "(ln v)", "unigram entropy", "bits/byte", "tokens/s", "left", "validation", "parameters"):
         assert shown in result.stderr
     assert "next: tinyformer generate runs/data-decoder --prompt Once --tokens 200\n" in result.stderr
     assert "\x1b" not in result.stderr
@@ -88,6 +88,7 @@ def test_a_config_file_sets_what_no_flag_sets(folder):
     assert (written["training"]["steps"], written["training"]["batch_size"]) == (2, 1)
     # The resolved settings of a run start an equal one.
     assert run("train", "--config", "new/config.toml", "--out", "again").exit_code == 0
+    assert run("train", "--config", "new", "--dry-run").exit_code == 0
     assert (folder / "again/config.toml").read_bytes() == (folder / "new/config.toml").read_bytes()
 
 
@@ -206,6 +207,13 @@ def test_unknown_settings_in_a_config_file_are_named_with_the_nearest(folder):
     assert result.exit_code == 2
     assert "'stesp'" in result.stderr
     assert "did you mean 'steps'?" in result.stderr
+    (folder / "my.toml").write_text("steps = 3\n")
+    result = run("train", "data.txt", "--config", "my.toml")
+    assert result.exit_code == 2
+    assert result.stderr == "Error: my.toml: settings stand in sections; put 'steps' below a line [training]\n"
+    (folder / "my.toml").write_text("layers = 3\n")
+    result = run("train", "data.txt", "--config", "my.toml")
+    assert "put 'layers' below a line [model] or [data] or [training] or [machine]" in result.stderr
 
 
 def test_sizes_cannot_change_on_resuming(copy):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tinyformer.cli.view import describe, duration, printable, progress_line, quantity, view
+from tinyformer.cli.view import counted, describe, duration, printable, progress_line, quantity, view
 
 TRAIN = {
     "event": "train",
@@ -124,6 +124,10 @@ def test_a_sample_cannot_control_the_terminal():
 )
 def test_quantities(count, shown):
     assert quantity(count, "B") == shown
+
+
+def test_one_layer_and_two_layers():
+    assert [counted(n, "layer") for n in (1, 2)] == ["1 layer", "2 layers"]
 
 
 def test_durations():

@@ -111,9 +111,7 @@ def test_a_fraction_must_be_one(tmp_path, text, fraction):
 def test_parts_that_are_too_short(tmp_path, text):
     with pytest.raises(UsageError, match=r"text to train on has \d+ tokens, but a context of 99999 needs 100000"):
         split_corpus([text], ByteTokenizer(), tmp_path, context=99_999)
-    with pytest.raises(
-        UsageError, match=r"validation split has \d+ tokens, .* --context 111 or less, or --validation 0.02$"
-    ):
+    with pytest.raises(UsageError, match=r"validation split has \d+ tokens, .* 111 or less, or --validation 0\.02$"):
         split_corpus([text], ByteTokenizer(), tmp_path, validation=0.01, context=200)
     with pytest.raises(UsageError, match="validation split has 0 tokens"):
         split_corpus([write(tmp_path / "xy", b"xy")], ByteTokenizer(), tmp_path, context=1)

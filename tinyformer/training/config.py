@@ -181,9 +181,14 @@ def read_config(path: str | Path) -> RunConfig:
 def read_options(path: str | Path) -> dict[str, Any]:
     """What a TOML file sets, as arguments for `RunConfig`: for merging with flags, which beat it.
 
+    A run's directory stands for its config.toml.
+
     Raises:
         UsageError: as `read_config`, except for values.
     """
+    path = Path(path)
+    if path.is_dir():
+        path /= "config.toml"
     try:
         with open(path, "rb") as file:
             text = file.read(_MOST_BYTES + 1)
@@ -198,8 +203,12 @@ def read_options(path: str | Path) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for section, values in sections.items():
         known = [name for name, field in _FIELDS.items() if field.metadata["section"] == section]
+        names = dict.fromkeys(field.metadata["section"] for field in _FIELDS.values())
+        if not known and not isinstance(values, dict):
+            places = [_FIELDS[section].metadata["section"]] if section in _FIELDS else names
+            where = " or ".join(f"[{place}]" for place in places)
+            raise UsageError(f"{path}: settings stand in sections; put {section!r} below a line {where}")
         if not known:
-            names = dict.fromkeys(field.metadata["section"] for field in _FIELDS.values())
             raise UsageError(f"{path}: unknown section [{section}]; known are {', '.join(names)}")
         if not isinstance(values, dict):
             raise UsageError(f"{path}: [{section}] must be a section of settings, not a value")
