@@ -201,6 +201,14 @@ def test_text_and_tokenizers_that_cannot_be_used(folder, args, message):
     assert files_under(folder) == before
 
 
+def test_text_that_is_not_utf8_is_told_once(folder):
+    (folder / "latin1.txt").write_bytes(b"caf\xe9\n" * 400)  # in both parts
+    result = run("train", "data.txt", "latin1.txt", *QUICK)
+    assert result.exit_code == 0
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("warning")]
+    assert warnings == ["warning: latin1.txt is not UTF-8; training on its bytes"]
+
+
 def test_unknown_settings_in_a_config_file_are_named_with_the_nearest(folder):
     (folder / "my.toml").write_text("[training]\nstesp = 3\n")
     result = run("train", "data.txt", "--config", "my.toml")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tinyformer.errors import TinyformerError, UsageError
 from tinyformer.text import BPETokenizer, ByteTokenizer, CharTokenizer, TokenFile, encode_corpus, split_corpus
-from tinyformer.text.spans import read_chunks, spans
+from tinyformer.text.spans import read_chunks, spans, watch_utf8
 
 MANY = settings(max_examples=max(150, settings.default.max_examples))
 
@@ -115,6 +115,20 @@ def test_parts_that_are_too_short(tmp_path, text):
         split_corpus([text], ByteTokenizer(), tmp_path, validation=0.01, context=200)
     with pytest.raises(UsageError, match="validation split has 0 tokens"):
         split_corpus([write(tmp_path / "xy", b"xy")], ByteTokenizer(), tmp_path, context=1)
+
+
+@MANY
+@given(st.binary(max_size=20) | st.text(max_size=10).map(str.encode), st.integers(1, 5))
+def test_what_is_not_utf8_is_noticed_wherever_the_chunks_are_cut(text, size):
+    found = []
+    chunks = [text[i : i + size] for i in range(0, len(text), size)]
+    assert list(watch_utf8(chunks, lambda: found.append("other"))) == chunks
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        assert found == ["other"]
+    else:
+        assert found == []
 
 
 def test_files_that_cannot_be_text(tmp_path):

@@ -15,13 +15,14 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import TinyformerError, UsageError
 from ..files import reason, replacing
-from .spans import Span, read_chunks, spans
+from .spans import Span, read_chunks, spans, watch_utf8
 from .tokenizers import Tokenizer
 
 Progress = Callable[[int, int, str], None]
@@ -173,6 +174,7 @@ def _encode_spans(
     progress: Progress | None,
     done: int = 0,
     total: int = 0,
+    found_bytes: Callable[[Path], None] | None = None,
 ) -> TokenFile:
     size = tokenizer.vocabulary_size
     dtype = np.dtype("<u1" if size <= 1 << 8 else "<u2" if size <= 1 << 16 else "<u4")
@@ -190,7 +192,10 @@ def _encode_spans(
     with replacing(target) as file:
         file.write(bytes(HEADER_BYTES))
         for span in texts:
-            for ids in tokenizer.encode_stream(watched(span), span.path):
+            chunks = watched(span)
+            if found_bytes and tokenizer.kind != "chars":  # which stops at anything but UTF-8 by itself
+                chunks = watch_utf8(chunks, partial(found_bytes, span.path))
+            for ids in tokenizer.encode_stream(chunks, span.path):
                 file.write(ids.astype(dtype).data)
                 count += len(ids)
         fields = _FIELDS.pack(MAGIC, dtype.itemsize, size, count, sum(map(len, texts)))
@@ -207,6 +212,7 @@ def split_corpus(
     validation: float | Path | str = 0.1,
     context: int,
     progress: Progress | None = None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> tuple[TokenFile, TokenFile]:
     """Tokenise a corpus into `train.tokens` and `validation.tokens`.
 
@@ -218,6 +224,7 @@ def split_corpus(
             is moved back to the start of a line if one is near, and never falls inside a UTF-8 character.
         context: both parts must hold at least one window of `context` + 1 tokens.
         progress: called with bytes done, bytes in all, and what is being done.
+        warn: told, in a sentence, of each file that is not UTF-8.
 
     Raises:
         UsageError: a file is missing, a directory or empty; the fraction is not between 0 and 1; a part is
@@ -233,9 +240,17 @@ def split_corpus(
         parts = _cut(texts, validation)
     folder = Path(folder)
     sizes = [sum(map(len, part)) for part in parts]
-    train = _encode_spans(parts[0], tokenizer, folder / "train.tokens", progress, 0, sum(sizes))
+    told = set()
+
+    def found_bytes(path):
+        if path not in told:  # one file may lie in both parts
+            told.add(path)
+            warn(f"{path} is not UTF-8; training on its bytes")
+
+    train = _encode_spans(parts[0], tokenizer, folder / "train.tokens", progress, 0, sum(sizes), found_bytes)
     _require_window(train, context, "text to train on", "more text")
-    held_out = _encode_spans(parts[1], tokenizer, folder / "validation.tokens", progress, sizes[0], sum(sizes))
+    target = folder / "validation.tokens"
+    held_out = _encode_spans(parts[1], tokenizer, target, progress, sizes[0], sum(sizes), found_bytes)
     remedy = "a longer --validation file"
     if not isinstance(validation, (str, Path)):
         # A token's share of the text varies, so a little more than in proportion.

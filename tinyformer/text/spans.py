@@ -3,10 +3,12 @@
 Read next: `tokenizers.py`.
 """
 
+import codecs
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from ..errors import TinyformerError, UsageError
@@ -74,3 +76,18 @@ def read_chunks(span: Span, size: int = CHUNK_BYTES) -> Iterator[bytes]:
                 yield chunk
     except OSError as error:
         raise TinyformerError(f"cannot read {span.path}: {reason(error)}") from error
+
+
+def watch_utf8(chunks: Iterable[bytes], found_other: Callable[[], object]) -> Iterator[bytes]:
+    """The chunks as they are; `found_other` is called once where together they are not UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    valid = True
+    for chunk in chain(chunks, [None]):
+        if valid:
+            try:
+                decoder.decode(chunk or b"", final=chunk is None)
+            except UnicodeDecodeError:
+                valid = False
+                found_other()
+        if chunk is not None:
+            yield chunk

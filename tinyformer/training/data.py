@@ -95,8 +95,16 @@ def per_byte(tokens: text.TokenFile, loss: float) -> float:
     return loss * len(tokens) / tokens.text_bytes
 
 
-def prepare(run: Run, config: RunConfig, progress: Progress) -> tuple[RunConfig, ModelConfig, Corpus]:
+def prepare(
+    run: Run, config: RunConfig, progress: Progress, warn: Callable[[str], None]
+) -> tuple[RunConfig, ModelConfig, Corpus]:
     """Make the tokenizer and the token files of a new run, and settle whatever was left open.
+
+    Args:
+        run: where they go.
+        config: the settings.
+        progress: called with bytes done, bytes in all, and what is being done.
+        warn: told, in a sentence, what is strange about the text.
 
     Returns:
         The settings with everything chosen, the model's shape, and the text.
@@ -117,7 +125,13 @@ def prepare(run: Run, config: RunConfig, progress: Progress) -> tuple[RunConfig,
     )
     shape = model_config(config, tokenizer.vocabulary_size)
     train, validation = text.split_corpus(
-        config.files, tokenizer, run.path, validation=config.validation, context=shape.context, progress=progress
+        config.files,
+        tokenizer,
+        run.path,
+        validation=config.validation,
+        context=shape.context,
+        progress=progress,
+        warn=warn,
     )
     tokenizer.save(run.tokenizer_file)
     model = dataclasses.asdict(shape)

@@ -100,7 +100,7 @@ def _begin(config: RunConfig, reporter: Reporter, out: str | Path | None, *, dry
                 raise Stopped("stopped before the training began; nothing is left behind", stop.number)
             reporter({"event": "prepare", "done": done, "total": total, "what": what})
 
-        config, shape, corpus = prepare(run, config, progress)
+        config, shape, corpus = prepare(run, config, progress, lambda message: warn(reporter, message))
         if dry_run:  # told before the model is made, which may not fit
             facts = outline.facts(config, shape, corpus) | outline.costs(config, shape)
             reporter({"event": "dry_run", "run": None, "step": 0, **facts})
