@@ -108,8 +108,15 @@ class Backend:
         flat = xp.reshape(values, (values.shape[0], math.prod(shape[1:])))
         return xp.reshape(xp.astype(selects, values.dtype) @ flat, shape)
 
-    def generator(self, seed: int, *stream: int) -> Generator:
-        """The random stream that belongs to these integers: the same ones give the same numbers, always."""
+    def generator(self, seed: int, *stream: int, rows: range | None = None) -> Generator:
+        """The random stream that belongs to these integers: the same ones give the same numbers, always.
+
+        Args:
+            seed: of the run.
+            stream: further integers, such as the step.
+            rows: numbers of rows, for arrays whose first axis they are. Each row has a stream of its own, so that its
+                numbers do not depend on which other rows are drawn with it.
+        """
         from .numpy.random import HostGenerator
 
-        return HostGenerator(self, seed, *stream)
+        return HostGenerator(self, seed, *stream, rows=rows)

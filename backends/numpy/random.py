@@ -14,17 +14,30 @@ class HostGenerator:
     Args:
         backend: where the arrays go.
         seed: of the run.
-        stream: further integers that tell streams apart, such as the step and the micro-batch.
+        stream: further integers that tell streams apart, such as the step.
+        rows: see `Backend.generator`.
     """
 
-    def __init__(self, backend: Any, seed: int, *stream: int) -> None:
-        self._backend = backend
-        self._numbers = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=stream)))
+    def __init__(self, backend: Any, seed: int, *stream: int, rows: range | None = None) -> None:
+        self._backend, self._rows = backend, rows
+        keys = [stream] if rows is None else [(*stream, row) for row in rows]
+        sequences = [np.random.SeedSequence(seed, spawn_key=key) for key in keys]
+        self._streams = [np.random.Generator(np.random.Philox(sequence)) for sequence in sequences]
 
     def normal(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        return self._backend.from_host(self._numbers.standard_normal(shape), dtype)
+        count = self._count(shape)
+        drawn = np.stack([stream.standard_normal(count) for stream in self._streams])
+        return self._backend.from_host(drawn.reshape(shape), dtype)
 
     def keep(self, shape: tuple[int, ...], probability: float) -> Any:
-        count = math.prod(shape)
-        bits = self._numbers.bit_generator.random_raw(-(-count // 4)).view(np.uint16)  # a float32 would cost thrice
-        return self._backend.from_host((bits[:count] < round(probability * (1 << 16))).reshape(shape))
+        count = self._count(shape)
+        words = -(-count // 4)  # four times 16 bits in each; a float32 for each number would cost thrice
+        drawn = np.stack([stream.bit_generator.random_raw(words) for stream in self._streams])
+        bits = drawn.view(np.uint16)[:, :count]
+        return self._backend.from_host((bits < round(probability * (1 << 16))).reshape(shape))
+
+    def _count(self, shape: tuple[int, ...]) -> int:
+        """How many numbers each stream has to give."""
+        if self._rows is not None and shape[0] != len(self._rows):
+            raise ValueError(f"these streams are for {len(self._rows)} rows, and the shape {shape} has {shape[0]}")
+        return math.prod(shape) // len(self._streams)

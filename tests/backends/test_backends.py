@@ -60,6 +60,20 @@ def test_streams_are_functions_of_their_key(xp):
     assert draw(1).std() == pytest.approx(1, abs=0.1)
 
 
+def test_a_row_draws_the_same_whatever_its_neighbours(xp):
+    def draw(rows):
+        stream = xp.generator(1, 2, rows=rows)
+        kept = xp.to_host(stream.keep((len(rows), 3, 5), 0.5))
+        return kept, xp.to_host(stream.normal((len(rows), 7), xp.float64))
+
+    whole, part = draw(range(6)), draw(range(2, 5))
+    for all_rows, some in zip(whole, part, strict=True):
+        np.testing.assert_array_equal(all_rows[2:5], some)
+    assert (whole[0][0] != whole[0][1]).any()
+    with pytest.raises(ValueError, match=r"these streams are for 2 rows, and the shape \(3, 4\) has 3"):
+        xp.generator(0, rows=range(2)).keep((3, 4), 0.5)
+
+
 @pytest.mark.parametrize("probability", [0.0, 0.1, 0.5, 0.9, 1.0])
 def test_keep_has_its_probability(xp, probability):
     kept = xp.to_host(xp.generator(3).keep((200, 500), probability))

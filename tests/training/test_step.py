@@ -30,9 +30,9 @@ def batch(rows, seed=0, ragged=True):
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(1, 9), st.integers(1, 5), st.integers(1, 4), st.booleans(), st.integers(0, 99))
-def test_pieces_equal_the_whole_batch(rows, micros, threads, ragged, seed):
-    model, flat = tiny()
+@given(*map(st.integers, (1, 1, 1), (9, 5, 4)), st.booleans(), st.integers(0, 99), st.sampled_from([0.0, 0.3]))
+def test_pieces_equal_the_whole_batch(rows, micros, threads, ragged, seed, dropout):
+    model, flat = tiny(dropout=dropout)
     one = batch(rows, seed, ragged)
     options = {"seed": 0, "step": 1}
     with Workers(1) as alone, Workers(threads) as several:

@@ -1,15 +1,14 @@
 """One training step: the gradient of a batch, in pieces that fit, shared out over worker threads.
 
-The loss of every piece is divided by the target tokens of the whole batch. So the pieces' losses and
-gradients add up to those of the batch, however it is cut and however many targets each row has.
+The loss of every piece is divided by the target tokens of the whole batch, and dropout is drawn for each row by
+itself. So the pieces' losses and gradients add up to those of the batch, however it is cut and however many targets
+each row has.
 
-NumPy and BLAS let go of the interpreter, so threads that each run forward and backward on some rows, with
-BLAS at one thread, keep all cores busy with everything, not only with matrix products. They share the
-parameters and nothing
-else: `backward` stores nothing in them. Gradients are added up in a fixed order, and so are the same in
-    every run.
+NumPy and BLAS let go of the interpreter, so threads that each run forward and backward on some rows, with BLAS at one
+thread, keep all cores busy with everything, not only with matrix products. They share the parameters and nothing else:
+`backward` stores nothing in them. Gradients are added up in a fixed order, and so are the same in every run.
 
-Read before: `optimizer.py`. Read next: `trainer.py`.
+Read before: `optimizer.py`. Read next: `checkpoint.py`.
 """
 
 from __future__ import annotations
@@ -97,17 +96,20 @@ def accumulate_gradient(
     Returns:
         The mean loss per target token; not finite where something went wrong.
     """
-    total = batch.tokens
-    losses = []
-    for micro, part in enumerate(split(batch, micros)):
+    total, losses, row = batch.tokens, [], 0
 
-        def run(job: tuple[int, Batch], micro: int = micro) -> tuple[float, dict]:
-            shard, rows = job
-            rng = flat.backend.generator(seed, DROPOUT, step, micro, shard)
-            loss = objective.loss(model, rows, total=total, rng=rng)
-            return float(loss.item()), backward(loss)
+    def run(job: tuple[range, Batch]) -> tuple[float, dict]:
+        rows, part = job
+        rng = flat.backend.generator(seed, DROPOUT, step, rows=rows)
+        loss = objective.loss(model, part, total=total, rng=rng)
+        return float(loss.item()), backward(loss)
 
-        for loss, gradients in workers.map(run, list(enumerate(split(part, workers.count)))):
+    for micro in split(batch, micros):
+        jobs = []
+        for part in split(micro, workers.count):
+            jobs.append((range(row, row + len(part.inputs)), part))
+            row += len(part.inputs)
+        for loss, gradients in workers.map(run, jobs):
             flat.accumulate(gradients, first=not losses)
             losses.append(loss)
     return math.fsum(losses) if all(map(math.isfinite, losses)) else math.nan
