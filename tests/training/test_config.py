@@ -81,6 +81,9 @@ def test_impossible_settings_are_named(settings, message):
         ("#" * (1 << 21), "too large"),
         ("\udcff", "not valid TOML"),
         ('[training]\nsteps = "many"', "--steps must be a whole number, not 'many'"),
+        ('[data]\nfiles = "d.txt"', "files must be a list of files, such as [\"data.txt\"], not 'd.txt'"),
+        ("[data]\nfiles = 5", 'files must be a list of files, such as ["data.txt"], not 5'),
+        ("[data]\nfiles = [5]", 'files must be a list of files, such as ["data.txt"], not [5]'),
     ],
 )
 def test_bad_files_are_named(tmp_path, text, message):

@@ -67,7 +67,7 @@ class RunConfig:
     preset: str | None = _option("model", "text", None)
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    files: tuple[str, ...] = _option("data", "texts", ())
+    files: tuple[str, ...] = _option("data", "files", ())
     validation: float | str = _option("data", "fraction or file", 0.1)
     tokenizer: str = _option("data", "text", "bpe")
     vocab_size: int | None = _option("data", "integer", None, least=1)
@@ -96,9 +96,9 @@ class RunConfig:
     threads: int | None = _option("machine", "integer", None, least=1, most=1024)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "files", tuple(map(str, self.files)))
         for field in _FIELDS.values():
             _check(field, getattr(self, field.name))
+        object.__setattr__(self, "files", tuple(map(str, self.files)))
         if self.warmup is not None and self.warmup > self.steps:
             raise UsageError(f"--warmup ({self.warmup}) is longer than --steps ({self.steps}); lower it")
         if self.vocab_size is not None and self.tokenizer in ("bytes", "chars"):
@@ -224,7 +224,7 @@ def read_options(path: str | Path) -> dict[str, Any]:
 
 _KINDS = {
     "text": (str, "text"),
-    "texts": ((tuple, list), "a list of texts"),
+    "files": ((tuple, list), 'a list of files, such as ["data.txt"]'),
     "integer": (int, "a whole number"),
     "number": ((int, float), "a number"),
     "truth": (bool, "true or false"),
@@ -238,7 +238,8 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     if value is None and field.default is None:
         return
     types, description = _KINDS[limits["kind"]]
-    if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
+    wrong = not isinstance(value, types) or (isinstance(value, bool) and types is not bool)
+    if wrong or (limits["kind"] == "files" and not all(isinstance(file, str | Path) for file in value)):
         raise UsageError(f"{flag} must be {description}, not {value!r}")
     if limits["kind"] == "fraction or file" and not isinstance(value, str) and not 0 < value < 1:
         raise UsageError(f"{flag} must be a file or a fraction between 0 and 1, such as 0.1, not {value}")
@@ -259,7 +260,7 @@ def _check(field: dataclasses.Field, value: Any) -> None:
 
 
 def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return "files" if name == "files" else "--" + name.replace("_", "-")  # those are an argument and no flag
 
 
 def _shown(value: Any) -> str:
