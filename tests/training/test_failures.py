@@ -14,7 +14,7 @@ from tinyformer import files
 from tinyformer.errors import TinyformerError
 from tinyformer.objectives import CausalLM
 from tinyformer.tensor import Tensor
-from tinyformer.training import checkpoint, data
+from tinyformer.training import checkpoint, data, loop
 from tinyformer.training.rundir import open_run
 from tinyformer.training.runlog import read_log
 from tinyformer.training.trainer import resume, train
@@ -119,3 +119,14 @@ def test_a_full_disk_at_the_start_leaves_nothing(config, out, monkeypatch):
     with pytest.raises(files.WriteError, match="are free"):
         train(config, Events(), out=out)
     assert not out.exists()
+
+
+def test_a_sample_that_fails_at_the_end_costs_nothing(config, out, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError("a sample")
+
+    monkeypatch.setattr(loop, "sample_text", fail)
+    with pytest.raises(MemoryError, match="a sample"):
+        train(config.replace(sample_every=100, save_every=100), Events(), out=out)
+    found = checkpoint.newest(out / "checkpoints")
+    assert found.step == found.state["validation"]["step"] == 12

@@ -183,9 +183,19 @@ def test_a_resume_with_other_sizes_by_hand_is_one_error(config, out):
     train(config.replace(steps=1), Events(), out=out)
     path = out / "config.toml"
     path.write_text(path.read_text().replace("hidden = 16", "hidden = 24"))
+    with open(out / "log.jsonl", "a") as log:
+        log.write('{"step": 2, "split": "train"}\n')  # as a killed run leaves it, which had not saved step 2
+    before = path.read_bytes(), (out / "log.jsonl").read_bytes()
     with pytest.raises(TinyformerError, match=r"model\.safetensors is not for this model: .* should be") as raised:
         resume(out, Events(), {"steps": 2})
     assert "\n" not in str(raised.value)
+    assert (path.read_bytes(), (out / "log.jsonl").read_bytes()) == before
+
+
+def test_a_resume_names_the_run_and_not_a_checkpoint(config, out):
+    train(config.replace(steps=1), Events(), out=out)
+    with pytest.raises(UsageError, match=rf"from the newest checkpoint; name the run: tinyformer .* {out}$"):
+        resume(out / "checkpoints" / "step-000000", Events())
 
 
 def test_accumulation_equals_the_big_batch(config, tmp_path):

@@ -116,14 +116,14 @@ class Trainer:
             if last or step % config.eval_every == 0:
                 self._validate(last)
             stopping = 0 if last else self._stop.number
-            if not stopping and config.sample_every and (last or step % config.sample_every == 0):
-                self._sample()
             if last or stopping:
                 self._save_at_the_end()
             elif step % config.save_every == 0:
                 self._try_to_save()
             if stopping:
                 raise Stopped(f"stopped and saved at step {step}; go on with: {self.run.resume_command}", stopping)
+            if config.sample_every and (last or step % config.sample_every == 0):
+                self._sample()  # when everything is saved, so that nothing that fails here costs anything
         word = self.corpus.first_word()
         prompt = f" --prompt {shlex.quote(word)}" if word else ""
         event = {
@@ -150,10 +150,11 @@ class Trainer:
         return end
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
-        """Take over weights, running means and counts from a checkpoint.
+        """Take over weights, running means and counts from a checkpoint, and cut the log back to its step.
 
         Raises:
-            DamagedFile: it is not for this model.
+            DamagedFile: it is not for this model; the log is as it was.
+            WriteError: the shorter log cannot be written.
         """
         means = self._means()
         checkpoint.check_names(self.model.parameters(), saved.model, saved.path / checkpoint.MODEL)
@@ -161,6 +162,7 @@ class Trainer:
         self.model.assign(saved.model)
         for name, mean in means.items():
             mean[...] = self._flat.backend.from_host(saved.optimizer[name])
+        self._log.cut_back(saved.step)
         state = saved.state
         self._step = self._saved = saved.step
         self._tokens, self._failures = state["tokens_seen"], state["failures"]

@@ -30,12 +30,7 @@ class RunLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._waiting = b""
-        try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            self._end = os.lseek(self._descriptor, 0, os.SEEK_END)
-        except OSError as error:
-            reason = f"cannot write {path}: {files.reason(error)}"
-            raise files.WriteError(f"{reason}; check its permissions") from error
+        self._open()
 
     def append(self, entry: dict[str, Any]) -> str:
         """Add a line.
@@ -63,9 +58,28 @@ class RunLog:
             return f"cannot write {self._path}: {files.reason(error)}"
         return ""
 
+    def cut_back(self, step: int) -> None:
+        """As the function `cut_back`; what follows is appended to the shorter log.
+
+        Raises:
+            WriteError: the shorter log cannot be written; the old one is untouched.
+        """
+        cut_back(self._path, step)
+        before = self._descriptor
+        self._open()
+        os.close(before)
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+
+    def _open(self) -> None:
+        try:
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._end = os.lseek(self._descriptor, 0, os.SEEK_END)
+        except OSError as error:
+            reason = f"cannot write {self._path}: {files.reason(error)}"
+            raise files.WriteError(f"{reason}; check its permissions") from error
 
 
 def cut_back(path: Path, step: int) -> None:

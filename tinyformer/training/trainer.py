@@ -73,6 +73,8 @@ def resume(path: str | Path, reporter: Reporter, changes: dict[str, Any] | None 
         TinyformerError: as `train`; or no checkpoint is in order.
     """
     run = rundir.open_run(path)
+    if run.path != Path(path):
+        raise UsageError(f"a resume goes on from the newest checkpoint; name the run: {run.resume_command}")
     with stop_requests(reporter) as stop, run.lock():
         reporter = stop.report
         stored = run.config()
@@ -81,11 +83,10 @@ def resume(path: str | Path, reporter: Reporter, changes: dict[str, Any] | None 
         saved = checkpoint.newest(run.checkpoints, on_damage=lambda message: warn(reporter, message))
         if saved.step > config.steps:
             raise UsageError(f"{run.path} has done {saved.step} steps; give --steps {saved.step} or more")
-        runlog.cut_back(run.log_file, saved.step)
-        if config != stored:
-            run.write_config(config)
         with _trainer(run, config, shape, corpus, reporter, stop) as trainer:
             trainer.restore(saved)
+            if config != stored:
+                run.write_config(config)
             trainer.announce()
             return trainer.go()
 
