@@ -159,6 +159,32 @@ def test_a_sealed_state_of_the_wrong_kinds_is_one_error(tmp_path, name):
         load(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"validation": {"loss": "x"}}, "its validation should hold numbers"),
+        ({"step": 6}, "it is of step 6"),
+        ({"step": -1}, "impossible"),
+        ({"failures": 6}, "impossible"),
+        ({"tokens_seen": -1}, "impossible"),
+    ],
+)
+def test_a_sealed_state_that_cannot_be_is_one_error(tmp_path, change, message):
+    path = save_step(tmp_path, 5)
+    state = json.loads((path / "state.json").read_bytes()) | change
+    del state["seal"]
+    state["seal"] = checkpoint._seal(state)
+    (path / "state.json").write_text(json.dumps(state))
+    with pytest.raises(DamagedFile, match=rf"state\.json is damaged: .*{message}"):
+        load(path)
+
+
+def test_a_directory_that_cannot_be_read_is_not_called_empty(tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(TinyformerError, match=r"^cannot read .*checkpoints: Not a directory$"):
+        newest(tmp_path / "checkpoints")
+
+
 def test_weights_alone_come_from_a_run_or_from_one_checkpoint(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     for step in (1, 2):

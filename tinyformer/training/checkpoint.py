@@ -13,6 +13,7 @@ Read before: `tinyformer/files.py`, `tensorfile.py`. Read next: `rundir.py`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
@@ -96,12 +97,13 @@ def save(
     sealed["seal"] = _seal(sealed)
     path = directory / f"step-{step:06d}"
     files.write_directory(path, {**contents, STATE: json.dumps(sealed, indent=2).encode()})
-    others = _steps(directory)
-    if good is None or good > step:
-        good = next((other for other in others if other < step), step)
-    for other, old in others.items():
-        if other not in (step, good):
-            files.remove_directory(old)
+    with contextlib.suppress(OSError):  # it is saved; an old one that cannot be removed now is removed next time
+        others = _steps(directory)
+        if good is None or good > step:
+            good = next((other for other in others if other < step), step)
+        for other, old in others.items():
+            if other not in (step, good):
+                files.remove_directory(old)
     return path
 
 
@@ -116,6 +118,9 @@ def load(path: Path, *, optimizer: bool = True) -> Checkpoint:
         DamagedFile: a file is missing, damaged, or not the one that was saved; the message names it.
     """
     state = _read_state(path / STATE)
+    name = _NAME.fullmatch(path.name)
+    if name and int(name[1]) != state["step"]:
+        raise DamagedFile(f"{path / STATE} is damaged: it is of step {state['step']}")
     tensors = {}
     for name in (MODEL, OPTIMIZER) if optimizer else (MODEL,):
         try:
@@ -140,9 +145,12 @@ def newest(
         on_damage: told, in a sentence, about each newer one that had to be passed over.
 
     Raises:
-        TinyformerError: there is none, or all are damaged.
+        TinyformerError: there is none, or all are damaged, or the directory cannot be read.
     """
-    steps = _steps(directory)
+    try:
+        steps = _steps(directory)
+    except OSError as error:
+        raise TinyformerError(f"cannot read {directory}: {files.reason(error)}") from error
     if not steps:
         raise TinyformerError(f"no checkpoint in {directory}; start the training again")
     damages = []
@@ -210,10 +218,10 @@ def _kind(array: Any) -> str:
 
 
 def _steps(directory: Path) -> dict[int, Path]:
-    """The checkpoints of a directory, the newest first."""
+    """The checkpoints of a directory, the newest first; none where there is no directory. Raises OSError."""
     try:
         found = [(match, path) for path in directory.iterdir() if (match := _NAME.fullmatch(path.name))]
-    except OSError:
+    except FileNotFoundError:
         return {}
     return dict(sorted(((int(match[1]), path) for match, path in found), reverse=True))
 
@@ -233,8 +241,12 @@ def _read_state(path: Path) -> dict[str, Any]:
         if state.pop("seal", None) != _seal(state):
             raise ValueError("it has changed since it was saved")
         wrong = [name for name, kind in _STATE.items() if type(state.get(name)) is not kind]
-        if wrong or state["step"] < 0 or not {MODEL, OPTIMIZER} <= state["sha256"].keys():
-            raise ValueError(f"it is incomplete: {', '.join(wrong) or 'step or sha256'}")
+        if wrong or not {MODEL, OPTIMIZER} <= state["sha256"].keys():
+            raise ValueError(f"it is incomplete: {', '.join(wrong) or 'sha256'}")
+        if not 0 <= state["failures"] <= state["step"] or state["tokens_seen"] < 0:
+            raise ValueError("its step, failures or tokens_seen is impossible")
+        if not all(type(figure) in (int, float) for figure in state["validation"].values()):
+            raise ValueError("its validation should hold numbers")
     except OSError as error:
         raise DamagedFile(f"cannot read {path}: {files.reason(error)}") from error
     except (ValueError, RecursionError) as error:

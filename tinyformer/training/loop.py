@@ -190,7 +190,7 @@ class Trainer:
             "seed": self.config.seed,
             "tokens_seen": self._tokens,
             "failures": self._failures,
-            "validation": self._validation,
+            "validation": {name: figure for name, figure in self._validation.items() if math.isfinite(figure)},
             "config_digest": self.config.digest,
             "fingerprint": fingerprint(self.config.backend, self._workers.count),
         }
