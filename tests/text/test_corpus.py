@@ -14,7 +14,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinyformer.errors import TinyformerError, UsageError
-from tinyformer.text import BPETokenizer, ByteTokenizer, CharTokenizer, TokenFile, encode_corpus, split_corpus
+from tinyformer.text import (
+    BPETokenizer,
+    ByteTokenizer,
+    CharTokenizer,
+    TokenFile,
+    encode_corpus,
+    load_tokenizer,
+    split_corpus,
+)
 from tinyformer.text.spans import read_chunks, spans, watch_utf8
 
 MANY = settings(max_examples=max(150, settings.default.max_examples))
@@ -264,9 +272,9 @@ def peak():  # in KiB; getrusage would count the process that forked this one
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 
-folder, name, path = sys.argv[1:]
+folder, name, size, path = sys.argv[1:]
 before = peak()
-tokenizer = make_tokenizer(name, [path], vocabulary_size=300 if name == "bpe" else None)
+tokenizer = make_tokenizer(name, [path], vocabulary_size=int(size) or None)
 train, held_out = split_corpus([path], tokenizer, folder, context=256)
 train.counts()
 windows = Windows(len(train), 256, 0)
@@ -278,18 +286,35 @@ print(peak() - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from Linux's /proc")
-@pytest.mark.parametrize(("name", "megabytes"), [("bytes", 50), ("bpe", 2)])
-def test_memory_is_bounded(tmp_path, name, megabytes):
+@pytest.mark.parametrize(
+    ("name", "vocabulary", "spaces", "megabytes"),
+    [("bytes", 0, True, 50), ("bpe", 300, True, 2), ("bpe", 257, False, 8)],
+)
+def test_memory_is_bounded(tmp_path, name, vocabulary, spaces, megabytes):
     rng = np.random.default_rng(0)
     path = tmp_path / "large.txt"
     with path.open("wb") as file:
         for _ in range(megabytes):
-            # Letters at random with spaces between them: nearly every word is new, the worst case for a
-            # cache.
+            # Letters at random: nearly every word is new, the worst case for a cache, and without spaces every
+            # word is as long as can be.
             block = rng.integers(97, 123, 1_000_000, np.uint8)
-            block[rng.integers(0, len(block), 150_000)] = 32
+            if spaces:
+                block[rng.integers(0, len(block), 150_000)] = 32
             file.write(block.tobytes())
     result = subprocess.run(
-        [sys.executable, "-c", MEMORY, str(tmp_path), name, str(path)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEMORY, str(tmp_path), name, str(vocabulary), str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert int(result.stdout) < (48 << 10 if name == "bytes" else 400 << 10)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for use in (lambda: encode_corpus([pipe], ByteTokenizer(), tmp_path / "t"), lambda: load_tokenizer(pipe)):
+        with pytest.raises(TinyformerError, match="not a regular file"):
+            use()
+    with pytest.raises(TinyformerError, match="cannot read the token file"):
+        TokenFile.open(pipe)

@@ -157,7 +157,7 @@ def test_hostile_files(tmp_path, name):
 def test_missing_and_unreadable(tmp_path):
     with pytest.raises(UsageError, match="no tokenizer at"):
         load_tokenizer(tmp_path / "none.json")
-    with pytest.raises(TinyformerError, match="Is a directory"):
+    with pytest.raises(TinyformerError, match="not a regular file"):
         load_tokenizer(tmp_path)
 
 

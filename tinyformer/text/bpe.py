@@ -34,7 +34,7 @@ PIECE = regex.compile(
     rf"|\s{{1,{LONGEST}}}(?!\S)"
     rf"|\s{{1,{LONGEST}}}"
 )
-REMEMBERED = 1 << 18  # pieces whose tokens are kept: about 50 MB
+REMEMBERED, REMEMBERED_CHARACTERS = 1 << 18, 1 << 22  # pieces whose tokens are kept: 50 to 150 MB
 
 
 class BPETokenizer(Tokenizer):
@@ -91,10 +91,13 @@ class _Pieces(dict):
 
     def __init__(self, merges: Sequence[tuple[int, int]]):
         self.merged = {pair: 256 + i for i, pair in enumerate(merges)}
+        self.characters = 0
 
     def __missing__(self, piece: str) -> bytes:
-        if len(self) >= REMEMBERED:
+        if len(self) >= REMEMBERED or self.characters >= REMEMBERED_CHARACTERS:
             self.clear()
+            self.characters = 0
+        self.characters += len(piece)
         ids = apply_merges(list(piece.encode("utf-8", "surrogateescape")), self.merged)
         self[piece] = packed = array("i", ids).tobytes()
         return packed

@@ -14,9 +14,9 @@ from itertools import pairwise
 
 from .bpe import split
 
-# More distinct pieces than this take no part. In natural text they are rare ones, which could not earn a
-# merge.
-DISTINCT = 1 << 17
+# More distinct pieces, or more bytes of them, take no part. In natural text they are rare ones, which could not earn
+# a merge; a text without spaces has few others, and its tables would outgrow the memory.
+DISTINCT, DISTINCT_BYTES = 1 << 17, 2 << 20
 
 
 def count_pieces(counts: Counter[str], chunks: Iterable[bytes], *, most: int = DISTINCT) -> None:
@@ -54,9 +54,13 @@ def train_bpe(
         Pairs of ids, in the order in which they were learned. Fewer than wanted if no pair occurs twice any
         more.
     """
-    frequent = Counter(counts).most_common(most)
-    words = [list(piece.encode("utf-8", "surrogateescape")) for piece, _ in frequent]
-    weights = [count for _, count in frequent]
+    words, weights, size = [], [], 0
+    for piece, count in Counter(counts).most_common(most):
+        words.append(list(piece.encode("utf-8", "surrogateescape")))
+        weights.append(count)
+        size += len(words[-1])
+        if size > DISTINCT_BYTES:
+            break
     pairs: dict[tuple[int, int], int] = {}
     holders: dict[tuple[int, int], set[int]] = {}  # words that have, or once had, the pair
     for i, word in enumerate(words):

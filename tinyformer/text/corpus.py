@@ -61,7 +61,7 @@ class TokenFile:
         """
         path = Path(path)
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not be waited for
         except (OSError, ValueError) as error:
             raise TinyformerError(f"cannot open the token file {path}: {reason(error)}") from error
         try:

@@ -4,7 +4,6 @@ Read next: `tokenizers.py`.
 """
 
 import codecs
-import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from ..errors import TinyformerError, UsageError
-from ..files import reason
+from ..files import open_regular, reason
 
 CHUNK_BYTES = 1 << 20
 
@@ -43,16 +42,16 @@ def spans(paths: Sequence[Path | str]) -> list[Span]:
 
 def _whole(path: Path) -> Span:
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise UsageError(f"{path} is a directory; name the text files inside it instead")
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its other end
+            raise UsageError(f"{path} is not a regular file; save the text to a file first")
+        open_regular(path).close()
     except FileNotFoundError:
         raise UsageError(f"no such file: {path}; check the name and the folder") from None
-    except IsADirectoryError:
-        raise UsageError(f"{path} is a directory; name the text files inside it instead") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
-        raise TinyformerError(f"cannot read {path}: {reason(error)}") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise UsageError(f"{path} is not a regular file; save the text to a file first")
+        raise TinyformerError(f"cannot read {path}: {reason(error)}; check its permissions") from error
     if status.st_size == 0:
         raise UsageError(f"{path} is empty; give a file with text in it")
     return Span(path, 0, status.st_size)

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import TinyformerError, UsageError
-from ..files import reason
+from ..files import open_regular, reason
 from .bpe import LONGEST, BPETokenizer
 from .bpe_training import count_pieces, train_bpe
 from .spans import Span, read_chunks, spans
@@ -120,7 +120,7 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MOST_FILE_BYTES + 1)
     except FileNotFoundError:
         raise UsageError(f"no tokenizer at {path}; check the path") from None

@@ -12,15 +12,18 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..files import open_regular
 from .toml import format_toml
 
 SCHEDULES = ("cosine", "linear", "constant", "inverse-square-root")
 PRECISIONS = ("float32", "float64")
+TOKENIZERS = ("bytes", "chars", "bpe")  # any other is a path
 
 
 def _option(section: str, kind: str, default: Any, **limits: Any) -> Any:
@@ -70,11 +73,11 @@ class RunConfig:
     files: tuple[str, ...] = _option("data", "files", ())
     validation: float | str = _option("data", "fraction or file", 0.1)
     tokenizer: str = _option("data", "text", "bpe")
-    vocab_size: int | None = _option("data", "integer", None, least=1)
+    vocab_size: int | None = _option("data", "integer", None, least=1, most=2**31)
 
-    steps: int = _option("training", "integer", 1500, least=1)
-    batch_size: int = _option("training", "integer", 16, least=1)
-    grad_accumulation: int = _option("training", "integer", 1, least=1)
+    steps: int = _option("training", "integer", 1500, least=1, most=10**12)
+    batch_size: int = _option("training", "integer", 16, least=1, most=10**9)
+    grad_accumulation: int = _option("training", "integer", 1, least=1, most=10**9)
     learning_rate: float | None = _option("training", "number", None, above=0)
     warmup: int | None = _option("training", "integer", None, least=0)
     schedule: str = _option("training", "text", "cosine", choices=SCHEDULES)
@@ -144,6 +147,14 @@ def options(config: RunConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in _FIELDS}
 
 
+def absolute(name: str, value: Any) -> Any:
+    """A field's value with its paths, if it has any, made to mean the same from every directory."""
+    if name == "files":
+        return tuple(os.path.abspath(file) for file in value)
+    is_path = {"validation": isinstance(value, str | Path), "tokenizer": value not in TOKENIZERS}
+    return os.path.abspath(value) if is_path.get(name) else value
+
+
 def for_resume(stored: RunConfig, changes: dict[str, Any]) -> RunConfig:
     """The settings of a resumed run.
 
@@ -156,13 +167,14 @@ def for_resume(stored: RunConfig, changes: dict[str, Any]) -> RunConfig:
     """
     for name, value in changes.items():
         before = getattr(stored, name) if name in _FIELDS else stored.model.get(name)
-        if isinstance(value, Path | tuple | list):
-            value = tuple(map(str, value)) if isinstance(value, tuple | list) else str(value)
-        if name not in CHANGEABLE and value != before:
-            raise UsageError(
-                f"a resumed run keeps its {_flag(name)} {_shown(before)}; "
-                f"leave {_flag(name)} {_shown(value)} out, or start a new run"
-            )
+        if name in CHANGEABLE or absolute(name, value) == absolute(name, before):
+            continue
+        if isinstance(value, bool):
+            raise UsageError(f"the run was begun otherwise: leave {_flag(name)} out, or start a new run")
+        raise UsageError(
+            f"a resumed run keeps its {_flag(name)} {_shown(before)}; "
+            f"leave {_flag(name)} {_shown(value)} out, or start a new run"
+        )
     return stored.replace(**{name: value for name, value in changes.items() if name in CHANGEABLE})
 
 
@@ -190,7 +202,7 @@ def read_options(path: str | Path) -> dict[str, Any]:
     if path.is_dir():
         path /= "config.toml"
     try:
-        with open(path, "rb") as file:
+        with open_regular(Path(path)) as file:
             text = file.read(_MOST_BYTES + 1)
         if len(text) > _MOST_BYTES:
             raise UsageError(f"{path} is too large for a configuration; is it another kind of file?")
@@ -264,7 +276,7 @@ def _flag(name: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "unset" if value is None else " ".join(value) if isinstance(value, tuple) else str(value)
+    return "unset" if value is None else " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def _nearest(name: str, known: Any) -> str:
