@@ -47,6 +47,8 @@ def test_config_survives_a_file(tmp_path):
     ("settings", "message"),
     [
         ({"steps": 0}, "--steps must be at least 1, not 0"),
+        ({"steps": 10**30}, "--steps must be at most"),
+        ({"grad_accumulation": 10**30}, "--grad-accumulation must be at most"),
         ({"batch_size": -4}, "--batch-size must be at least 1, not -4"),
         ({"batch_size": 2.5}, "--batch-size must be a whole number, not 2.5"),
         ({"steps": True}, "--steps must be a whole number, not True"),
@@ -107,6 +109,24 @@ def test_a_resumed_run_keeps_its_sizes():
         for_resume(stored, {"layers": 5})
     with pytest.raises(UsageError, match="keeps its --batch-size 8"):
         for_resume(stored, {"batch_size": 16})
+
+
+def test_the_same_file_by_another_path_is_no_change(tmp_path, monkeypatch):
+    stored = RunConfig(
+        files=(tmp_path / "a.txt",), validation=str(tmp_path / "v.txt"), tokenizer=str(tmp_path / "tk.json")
+    )
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    same = {"files": ("../a.txt",), "validation": "../v.txt", "tokenizer": "../tk.json"}
+    assert for_resume(stored, same) == stored
+    for name, other in {"files": ("a.txt",), "validation": 0.1, "tokenizer": "bpe"}.items():
+        with pytest.raises(UsageError, match=f"keeps its (--)?{name} {tmp_path}"):
+            for_resume(stored, {name: other})
+
+
+def test_a_switch_is_left_out_by_its_name():
+    with pytest.raises(UsageError, match="leave --overfit-one-batch out, or"):
+        for_resume(RunConfig(), {"overfit_one_batch": True})
 
 
 def test_fields_are_documented():

@@ -192,6 +192,13 @@ def test_a_resume_with_other_sizes_by_hand_is_one_error(config, out):
     assert (path.read_bytes(), (out / "log.jsonl").read_bytes()) == before
 
 
+def test_a_run_knows_its_files_from_everywhere(config, out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text.make_tokenizer("bytes", []).save("tk.json")
+    train(config.replace(steps=1, tokenizer="tk.json"), Events(), out=out)
+    assert open_run(out).config().tokenizer == str(tmp_path / "tk.json")
+
+
 def test_a_resume_names_the_run_and_not_a_checkpoint(config, out):
     train(config.replace(steps=1), Events(), out=out)
     with pytest.raises(UsageError, match=rf"from the newest checkpoint; name the run: tinyformer .* {out}$"):

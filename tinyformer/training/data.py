@@ -18,7 +18,7 @@ from ..errors import UsageError
 from ..models import ModelConfig, default_learning_rate, resolve
 from ..objectives import Batch, CausalLM
 from ..text.spans import spans
-from .config import RunConfig
+from .config import RunConfig, absolute
 from .rundir import Run
 from .step import CORRUPTION, VALIDATION, host_random
 
@@ -140,8 +140,7 @@ def prepare(
     settled = config.replace(
         mode=mode,
         model=model,
-        files=tuple(os.path.abspath(file) for file in config.files),
-        validation=os.path.abspath(config.validation) if isinstance(config.validation, str) else config.validation,
+        **{name: absolute(name, getattr(config, name)) for name in ("files", "validation", "tokenizer")},
         vocab_size=tokenizer.vocabulary_size if config.tokenizer == "bpe" else config.vocab_size,
         learning_rate=default_learning_rate(shape) if rate is None else rate,
         warmup=config.steps // 20 if config.warmup is None else config.warmup,
