@@ -32,14 +32,6 @@ def test_an_epoch_visits_each_window_once(size, seed, number):
     assert length - windows.per_epoch * context <= 2 * context
 
 
-@MANY
-@given(lengths_and_contexts, st.integers(0, 99), st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 5))
-def test_micro_batches_are_the_batch_in_order(size, seed, step, rows, micros):
-    windows = Windows(*size, seed)
-    parts = [windows.starts(step, rows, micro, micros) for micro in range(micros)]
-    assert np.array_equal(np.concatenate(parts), windows.starts(step, rows * micros))
-
-
 def test_steps_follow_one_another():
     windows = Windows(1000, 8, 5)
     steps = np.concatenate([windows.starts(step, 7) for step in range(60)])

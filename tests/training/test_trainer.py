@@ -199,6 +199,23 @@ def test_a_run_knows_its_files_from_everywhere(config, out, tmp_path, monkeypatc
     assert open_run(out).config().tokenizer == str(tmp_path / "tk.json")
 
 
+def test_a_run_without_its_tokenizer_or_text_is_told(config, out):
+    train(config.replace(steps=1), Events(), out=out)
+    content = (out / "train.tokens").read_bytes()
+    for name, begin in {
+        "train.tokens": ".*train.tokens should have .* but has",
+        "validation.tokens": "cannot open .*validation.tokens: No such file or directory",
+        "tokenizer.json": "the run has lost its tokenizer.json",
+    }.items():
+        (out / name).unlink()
+        if name == "train.tokens":
+            (out / name).write_bytes(content[:-1])
+        with pytest.raises(TinyformerError, match=f"^{begin}.*start a new run") as raised:
+            resume(out, Events())
+        assert raised.value.exit_code == 1
+        (out / name).write_bytes(content)
+
+
 def test_a_resume_names_the_run_and_not_a_checkpoint(config, out):
     train(config.replace(steps=1), Events(), out=out)
     with pytest.raises(UsageError, match=rf"from the newest checkpoint; name the run: tinyformer .* {out}$"):

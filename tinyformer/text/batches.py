@@ -49,19 +49,14 @@ class Windows:
         self._phases = min(context, length - self.per_epoch * context)
         self._seed = _mix(np.array([seed & (1 << 64) - 1], np.uint64))
 
-    def starts(self, step: int, batch_size: int, micro: int = 0, micros: int = 1) -> np.ndarray:
-        """Where the windows of a micro-batch begin: int64, `b`.
-
-        A step of `micros` micro-batches visits the same windows, in the same order, as one batch of
-        `micros * batch_size`.
+    def starts(self, step: int, batch_size: int) -> np.ndarray:
+        """Where the windows of a step's batch begin: int64, `b`.
 
         Args:
             step: number of the step, from 0.
-            batch_size: windows in this micro-batch.
-            micro: which of the step's micro-batches, from 0.
-            micros: micro-batches in each step.
+            batch_size: windows in each step.
         """
-        row = (step * micros + micro) * batch_size + np.arange(batch_size, dtype=np.int64)
+        row = step * batch_size + np.arange(batch_size, dtype=np.int64)
         epoch, place = np.divmod(row, self.per_epoch)
         drawn = _mix(epoch.astype(np.uint64) + self._seed)
         keys = [_mix(drawn + np.uint64(i)) for i in range(ROUNDS + 1)]

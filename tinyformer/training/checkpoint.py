@@ -8,7 +8,7 @@ A checkpoint appears whole or not at all (`tinyformer/files.py`), the last two g
 checksums. So one that is damaged later is noticed when it is read, and the one before takes its place. Batch order and
 dropout are functions of (seed, step), so there is no other state.
 
-Read before: `tinyformer/files.py`, `tensorfile.py`. Read next: `rundir.py`.
+Read before: `step.py`, `tinyformer/files.py`, `tensorfile.py`. Read next: `rundir.py`.
 """
 
 from __future__ import annotations

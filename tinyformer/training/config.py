@@ -3,7 +3,7 @@
 The defaults stand here and nowhere else; the command line reads them from here. None means "chosen for you",
 and `config.toml` in a run directory shows what was chosen. Neither NumPy nor anything heavy is imported here.
 
-Read next: `schedule.py`, `optimizer.py`, then `trainer.py`, where the values are used.
+Read next: `schedule.py`. The values are used in `trainer.py` and `loop.py`.
 """
 
 from __future__ import annotations

@@ -1,20 +1,22 @@
 """From a user's settings and text to what the loop needs: a tokenizer, token files, a model's shape, batches.
 
-Read before: `config.py`, `rundir.py`. Read next: `trainer.py`.
+Read before: `config.py`, `rundir.py`. Read next: `loop.py`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import backends, text
-from ..errors import UsageError
+from ..errors import TinyformerError, UsageError
 from ..models import ModelConfig, default_learning_rate, resolve
 from ..objectives import Batch, CausalLM
 from ..text.spans import spans
@@ -49,9 +51,13 @@ class Corpus:
 
     def batch(self, step: int, rows: int) -> Batch:
         """The batch of a step, counted from 1: a function of (seed, step), whatever came before."""
-        length = self.context + self.objective.extra_tokens
-        starts = text.Windows(len(self.train), length - 1, self.seed).starts(step - 1, rows)
-        return self.objective.corrupt(self.train.windows(starts, length), host_random(self.seed, CORRUPTION, step))
+        starts = self._order.starts(step - 1, rows)
+        rng = host_random(self.seed, CORRUPTION, step)
+        return self.objective.corrupt(self.train.windows(starts, self.context + self.objective.extra_tokens), rng)
+
+    @functools.cached_property
+    def _order(self) -> text.Windows:
+        return text.Windows(len(self.train), self.context + self.objective.extra_tokens - 1, self.seed)
 
     def validation_batches(self, rows: int, most_tokens: int) -> Iterator[Batch]:
         """The validation text in batches, the same each time.
@@ -156,10 +162,21 @@ def reopen(run: Run, config: RunConfig) -> tuple[ModelConfig, Corpus]:
     Raises:
         TinyformerError: the tokenizer or a token file is missing or damaged.
     """
+    if not run.tokenizer_file.exists():
+        raise TinyformerError(f"the run has lost its tokenizer.json; put {run.tokenizer_file} back, or start a new run")
     tokenizer = text.load_tokenizer(run.tokenizer_file)
     shape = model_config(config, tokenizer.vocabulary_size)
-    train, validation = text.TokenFile.open(run.train_tokens), text.TokenFile.open(run.validation_tokens)
+    train, validation = _stored(run.train_tokens), _stored(run.validation_tokens)
     return shape, _corpus(tokenizer, train, validation, shape, config)
+
+
+def _stored(path: Path) -> text.TokenFile:
+    """A token file of a run, which needs the very ids that it began with."""
+    try:
+        return text.TokenFile.open(path)
+    except TinyformerError as error:
+        reason = str(error).partition(";")[0]
+        raise TinyformerError(f"{reason}; the run cannot go on without it: start a new run from the text") from error
 
 
 def _corpus(

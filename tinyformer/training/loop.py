@@ -4,7 +4,7 @@ Each step is a function of the weights, the running means and (seed, step), so a
 and resumed ends with the same bits as one that was not. Nothing is printed here: what happens goes to a
 `Reporter`.
 
-Read before: `step.py`, `data.py`, `outline.py`, `checkpoint.py`. Read next: `trainer.py`, which sets everything up.
+Read before: `step.py`, `checkpoint.py`, `data.py`, `outline.py`. Read next: `trainer.py`, which sets everything up.
 """
 
 from __future__ import annotations

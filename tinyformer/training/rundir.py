@@ -6,7 +6,7 @@
                       log.jsonl
                       checkpoints/
 
-Read before: `tinyformer/files.py`, `checkpoint.py`. Read next: `trainer.py`.
+Read before: `tinyformer/files.py`, `checkpoint.py`. Read next: `data.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Learning-rate schedules as pure functions of the step: a rise to the peak, then one of four ways down.
 
-Read next: `optimizer.py`, which takes the rate.
+Read before: `config.py`. Read next: `optimizer.py`, which takes the rate.
 """
 
 from __future__ import annotations
