@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import json
@@ -79,20 +80,22 @@ class App(click.Group):
 
     def main(self, args: Any = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
         """Run, and exit the process. A command's return value, where it has one, is the exit code."""
+        _open_what_is_closed()
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
         extra["standalone_mode"] = False
         try:
             code = super().main(args, prog_name or "tinyformer", *rest, **extra)
             sys.stdout.flush()
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 1
         except Exception as error:
-            if _DEBUG in args:
-                traceback.print_exc()
             code, message = _verdict(error)
-            if message:
-                click.echo(message if code > 128 else f"Error: {message}", err=True)
+            with contextlib.suppress(OSError):  # where stderr cannot be written, the exit code tells
+                if _DEBUG in args:
+                    traceback.print_exc()
+                if message:
+                    click.echo(message if code > 128 else f"Error: {message}", err=True)
+        _drop_what_cannot_be_written()
         sys.exit(code)
 
 
@@ -116,8 +119,25 @@ def _verdict(error: Exception) -> tuple[int, str]:
         return 1, "out of memory; a smaller model, context or batch needs less (--dry-run shows how much)"
     if isinstance(error, OSError) and error.filename is not None:
         return 1, f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:  # files are opened by their names; what has none is a stream
+        return 1, f"cannot write the output: {error.strerror[0].lower()}{error.strerror[1:]}"
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     return 1, f"{reason} (this is a bug in tinyformer; {_DEBUG} shows where)"
+
+
+def _open_what_is_closed() -> None:
+    """Python has None for a standard stream that the shell has closed, as `>&-` does."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8", errors="replace"))
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Python would try once more when it ends, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _debug_option(hidden: bool) -> click.Option:

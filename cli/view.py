@@ -1,7 +1,7 @@
 """How training looks in a terminal, in a pipe, and to another program.
 
-The trainer reports plain dict events (see `training/loop.py`); a view shows them. Plain and rich views
-write to stderr; the JSON view writes one object a line to stdout.
+The trainer reports plain dict events (`Reporter` in `training/loop.py` lists them); a view shows them.
+Plain and rich views write to stderr; the JSON view writes one object a line to stdout.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import math
 import os
 import sys
+import textwrap
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import click
 
 Event = dict[str, Any]
 _REDRAW_SECONDS = 0.1
+_MARGIN = "  | "  # of a sample
 _LIVE = ("step", "steps", "loss", "bits_per_byte", "tokens_per_second", "seconds_left")  # in the line that moves
 FORMATS = ("auto", "rich", "plain", "json")
 
@@ -28,18 +30,18 @@ FORMATS = ("auto", "rich", "plain", "json")
 def view(log_format: str) -> Iterator[Callable[[Event], None]]:
     """A reporter for the trainer, in one of FORMATS; "auto" is rich on a terminal and plain elsewhere.
 
-    A reader that goes away, such as `head`, ends the showing and not the training.
+    A reader that goes away, such as `head`, or a full disk under a log ends the showing and not the training.
     """
     if log_format == "auto":
         log_format = "rich" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "plain"
     if log_format == "rich":
         with _rich() as show:
-            yield _until_reader_leaves(show)
+            yield _while_it_can(show)
     else:
-        yield _until_reader_leaves(_json if log_format == "json" else _plain())
+        yield _while_it_can(_json if log_format == "json" else _plain())
 
 
-def _until_reader_leaves(show: Callable[[Event], None]) -> Callable[[Event], None]:
+def _while_it_can(show: Callable[[Event], None]) -> Callable[[Event], None]:
     watched = True
 
     def report(event: Event) -> None:
@@ -47,7 +49,7 @@ def _until_reader_leaves(show: Callable[[Event], None]) -> Callable[[Event], Non
         if watched:
             try:
                 show(event)
-            except BrokenPipeError:
+            except OSError:
                 watched = False
 
     return report
@@ -84,6 +86,11 @@ def _rich() -> Iterator[Callable[[Event], None]]:
     from rich.progress import BarColumn, Progress, TextColumn
 
     console = Console(stderr=True, highlight=False)
+
+    def fall_silent() -> None:
+        console.quiet = True
+
+    console.on_broken_pipe = fall_silent  # by default that ends the process
     columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
     # Drawn when there is news, not by a thread of its own: the processor belongs to the training.
     with Progress(*columns, console=console, auto_refresh=False, transient=True) as progress:
@@ -91,7 +98,7 @@ def _rich() -> Iterator[Callable[[Event], None]]:
         training: Event = {}  # the newest figures
         drawn = -math.inf
 
-        def show(event: Event) -> None:
+        def draw(event: Event) -> None:
             nonlocal drawn
             kind = event["event"]
             if kind == "prepare":
@@ -100,10 +107,10 @@ def _rich() -> Iterator[Callable[[Event], None]]:
             elif kind not in ("step", "train"):
                 if kind in ("dry_run", "end"):
                     progress.update(task, visible=False)
-                text = describe(event)
+                text = _with_margin(event, console.width) if kind == "sample" else describe(event)
                 if text and kind != "saved":
                     style = {"warning": "yellow", "validation": "bold", "sample": "cyan"}.get(kind)
-                    console.print(text, style=style, markup=False)
+                    console.print(text, style=style, markup=False, soft_wrap=True)  # for copying
             if kind in ("start", "step", "train"):
                 training.update({name: event.get(name, training.get(name)) for name in _LIVE})
                 step, steps = training["step"], training["steps"]
@@ -113,7 +120,17 @@ def _rich() -> Iterator[Callable[[Event], None]]:
                 drawn = now
                 progress.refresh()
 
-        yield show
+        def show(event: Event) -> None:
+            try:
+                draw(event)
+            except OSError:
+                fall_silent()
+                raise
+
+        try:
+            yield show
+        finally:
+            progress.update(task, visible=False)
 
 
 @contextlib.contextmanager
@@ -197,7 +214,13 @@ def _validation(event: Event) -> str:
 
 def _sample(event: Event) -> str:
     text = printable(event["text"]).strip("\n")
-    return f"sample at step {event['step']}:\n" + "\n".join(f"  | {line}" for line in text.split("\n"))
+    return f"sample at step {event['step']}:\n" + "\n".join(_MARGIN + line for line in text.split("\n"))
+
+
+def _with_margin(event: Event, width: int) -> str:
+    """A sample whose long lines go on below their margin."""
+    wrapper = textwrap.TextWrapper(width, subsequent_indent=_MARGIN, drop_whitespace=False, replace_whitespace=False)
+    return "\n".join("\n".join(wrapper.wrap(line)) for line in _sample(event).split("\n"))
 
 
 def _end(event: Event) -> str:

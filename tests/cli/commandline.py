@@ -10,12 +10,19 @@ from tinyformer.cli import main
 
 TEXT = b"Once upon a time a small fox met a tall owl.\n" * 40
 TINY = ["--width", "16", "--layers", "1", "--context", "16", "--batch-size", "2", "--tokenizer", "bytes"]
+COMMAND = [sys.executable, "-m", "tinyformer"]
 QUICK = [*TINY, "--steps", "4", "--eval-every", "2", "--sample-every", "0"]
 
 
 def run(*args, **more):
     """The result of a command, run in this process."""
     return CliRunner().invoke(main, [str(arg) for arg in args], **more)
+
+
+def finished(*args, **more):
+    """The result of a command in a process of its own, with what it wrote as text."""
+    more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
+    return subprocess.run([*COMMAND, *map(str, args)], text=True, errors="replace", timeout=60, **more)
 
 
 def output(*args, **more):
@@ -28,9 +35,8 @@ def output(*args, **more):
 @contextlib.contextmanager
 def process(*args, **more):
     """A command in a process of its own, which is killed at the end if it still runs."""
-    command = [sys.executable, "-c", "from tinyformer.cli import main; main()", *map(str, args)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
-    with subprocess.Popen(command, **pipes, **more) as child:
+    with subprocess.Popen([*COMMAND, *map(str, args)], **pipes, **more) as child:
         try:
             yield child
         finally:

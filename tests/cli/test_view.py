@@ -1,8 +1,15 @@
+import contextlib
+import errno
+import io
 import itertools
 import json
+import os
+import pty
+import re
 from types import SimpleNamespace
 
 import pytest
+from commandline import COMMAND, QUICK, files_under, finished
 
 from tinyformer.cli.view import counted, describe, duration, printable, progress_line, quantity, view
 
@@ -55,8 +62,7 @@ def test_json_reports_are_strict_lines_on_stdout(capsys):
     assert err == ""
 
 
-def test_the_rich_view_ends_with_what_was_reported(capsys, monkeypatch):
-    monkeypatch.setenv("NO_COLOR", "1")
+def test_the_rich_view_ends_with_what_was_reported(capsys):
     with view("rich") as report:
         report({"event": "prepare", "done": 5, "total": 10, "what": "encoding the text"})
         report(TRAIN)
@@ -66,6 +72,50 @@ def test_the_rich_view_ends_with_what_was_reported(capsys, monkeypatch):
     assert out == ""
     assert "step 40  validation  loss 1.5000" in err
     assert "[bold]as it is[/bold]" in err
+
+
+def on_a_terminal(command, **environment):
+    """What a command shows on a terminal of 80 columns, and its exit code."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execvpe(command[0], command, os.environ | {"COLUMNS": "80", "TERM": "xterm-256color"} | environment)
+    shown = b""
+    with contextlib.suppress(OSError):  # how Linux tells the end
+        while part := os.read(terminal, 1 << 16):
+            shown += part
+    os.close(terminal)
+    return shown.decode(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_no_color(folder):
+    """https://no-color.org: a colour is an escape sequence that ends in m, with a number from 30."""
+    command = [*COMMAND, "train", "data.txt", *QUICK]
+    colour = r"\x1b\[[0-9;]*(3[0-9]|9[0-7])[0-9;]*m"
+    for no_color, expected in (("", True), ("1", False)):
+        shown, code = on_a_terminal(command, NO_COLOR=no_color)
+        assert code == 0
+        assert "validation" in shown
+        assert bool(re.search(colour, shown)) == expected
+
+
+def test_the_live_line_is_gone_after_an_interrupt(capsys):
+    with pytest.raises(KeyboardInterrupt), view("rich") as report:
+        report(TRAIN)
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err.strip() == ""
+
+
+def test_lines_are_not_broken_so_that_they_can_be_copied(capsys):
+    end = {"event": "end", "run": "r", "step": 4, "seconds": 3, "validation_loss": 1.0, "validation_bits_per_byte": 1}
+    with view("rich") as report:
+        report(end | {"next": "tinyformer generate " + "long " * 40})
+        report({"event": "sample", "step": 40, "text": "\n" + "word " * 40 + "\n\nend"})
+    err = capsys.readouterr().err
+    assert "next: tinyformer generate " + "long " * 40 + "\n" in err
+    *_, sample = err.partition("sample at step 40:\n")
+    lines = sample.rstrip("\n").split("\n")
+    assert all(line.startswith("  | ") and len(line) <= 80 for line in lines)
+    assert "".join(line[4:] for line in lines) == "word " * 40 + "end"
 
 
 def test_the_live_line_is_there_from_the_start_and_moves_with_every_step(monkeypatch):
@@ -93,14 +143,35 @@ def test_only_the_live_line_shows_every_step(log_format, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_reader_that_leaves_does_not_stop_the_training(monkeypatch):
-    def leave(*args, **kwargs):
-        raise BrokenPipeError
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize("log_format", ["plain", "json", "rich"])
+def test_output_that_cannot_be_written_does_not_stop_the_training(monkeypatch, log_format, error):
+    attempts = []
 
-    monkeypatch.setattr("click.echo", leave)
-    with view("json") as report:
+    class Gone(io.StringIO):
+        def write(self, text):
+            if text:  # click writes none, to see what kind of stream it is
+                attempts.append(text)
+            raise error
+
+    monkeypatch.setattr("sys.stdout", Gone())
+    monkeypatch.setattr("sys.stderr", Gone())
+    with view(log_format) as report:
         report(TRAIN)
-        report(TRAIN)
+        report(VALIDATION)
+        report(VALIDATION)
+    assert len(attempts) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+@pytest.mark.parametrize(
+    ("stream", "log_format"), [("stderr", "plain"), ("stderr", "rich"), ("stdout", "json"), ("stderr", "json")]
+)
+def test_a_full_disk_under_the_log_does_not_stop_the_training(folder, stream, log_format):
+    with open("/dev/full", "w") as full:
+        result = finished("train", "data.txt", *QUICK, "--log-format", log_format, **{stream: full})
+    assert (result.returncode, result.stderr or "") == (0, "")
+    assert any("step-000004" in str(path) for path in files_under(folder / "runs"))
 
 
 def test_a_sample_cannot_control_the_terminal():
