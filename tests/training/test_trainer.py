@@ -251,6 +251,20 @@ def test_a_dry_run_makes_one_step_and_leaves_nothing(config, tmp_path, monkeypat
     assert facts["memory_per_step"]["weights"] == 4 * facts["parameters"]
 
 
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 10**9}, {"grad_accumulation": 10**9}, {"model": {"width": 1 << 20, "heads": 1}}]
+)
+def test_a_run_that_no_machine_can_hold_is_refused(config, out, change):
+    message = r"^this run needs about [\d,.]+ GB and the machine has [\d,.]+ GB; a smaller model"
+    with pytest.raises(TinyformerError, match=message):
+        train(config.replace(**change), Events(), out=out)
+    assert not out.exists()
+    events = Events()
+    with pytest.raises(TinyformerError, match=message):
+        train(config.replace(**change), events, dry_run=True)
+    assert sum(events.of("dry_run")[0]["memory_per_step"].values()) > 0
+
+
 def test_one_batch_is_learnt_by_heart(config, out):
     steps = 150
     events = Events()
@@ -270,6 +284,8 @@ def test_one_batch_is_learnt_by_heart(config, out):
         ({"files": ("/none.txt",)}, "no such file: /none.txt"),
         ({"preset": "tinny"}, "tiny"),
         ({"model": {"layers": 0}}, "layers must be at least 1"),
+        ({"model": {"layers": 10**23}}, "layers must be at most 16384, and is 1"),
+        ({"model": {"width": 10**13}}, "width must be at most 1048576, and is 1"),
         ({"model": {"layers": "four"}}, "layers in [model] should be of type int, and is 'four'"),
         ({"model": {"width": 10, "heads": 3}}, "3 heads do not divide"),
         ({"model": {"vocabulary": 5}}, "[model] has a vocabulary of 5"),

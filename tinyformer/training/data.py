@@ -25,6 +25,8 @@ from .rundir import Run
 from .step import CORRUPTION, VALIDATION, host_random
 
 OBJECTIVES = {"decoder": CausalLM}  # what a mode trains on
+MOST_SIZE = 1 << 20  # of a model; no machine has room for more, and all divisors of a width are tried
+MOST_LAYERS = 1 << 14  # which alone choose a width of 64 times as much
 
 Progress = Callable[[int, int, str], None]
 
@@ -198,6 +200,9 @@ def model_config(config: RunConfig, vocabulary: int | None = None) -> ModelConfi
         wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
         if value is not None and wrong:
             raise UsageError(f"{field.name} in [model] should be of type {field.type}, and is {value!r}")
+        most = MOST_LAYERS if field.name == "layers" else MOST_SIZE
+        if value is not None and kind is int and value > most:
+            raise UsageError(f"{field.name} must be at most {most}, and is {value}")
     written = given.pop("vocabulary", None)
     if None not in (written, vocabulary) and written != vocabulary:
         raise UsageError(

@@ -6,10 +6,12 @@ Read before: `data.py`. Read next: `loop.py`.
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
 
 from .. import nn
 from ..analysis import counts
+from ..errors import TinyformerError
 from ..models import Decoder, ModelConfig
 from ..tensor import Tensor
 from .config import RunConfig
@@ -51,7 +53,37 @@ def costs(config: RunConfig, shape: ModelConfig) -> dict[str, Any]:
         "shapes": {name: list(tensor.shape) for name, tensor in model.parameters().items()},
         "parameters_by_part": counts.parameters_by_part(shape),
         "flops_per_step": counts.training_flops(shape, config.rows_per_step),
-        "memory_per_step": counts.training_memory(
-            shape, config.batch_size, itemsize=8 if config.precision == "float64" else 4
-        ),
+        "memory_per_step": _memory(config, shape),
     }
+
+
+def check_memory(config: RunConfig, shape: ModelConfig) -> None:
+    """Refuse a run that is far too large, which would push everything else out of memory before it is killed.
+
+    Raises:
+        TinyformerError: even a low estimate is above what the machine has; a GPU looks after itself.
+    """
+    if config.backend != "numpy" or not (machine := machine_memory()):
+        return
+    needed = _memory(config, shape)
+    needed["activations"] = needed["activations"] * 2 // 3  # which are known within a factor of 1.5
+    needed["batch"] = 12 * config.rows_per_step * shape.context  # ids, targets and weights of 4 bytes
+    total = sum(needed.values())
+    if total > machine:
+        have = f"this run needs about {_gigabytes(total)} and the machine has {_gigabytes(machine)}"
+        raise TinyformerError(f"{have}; a smaller model, context, --batch-size or --grad-accumulation needs less")
+
+
+def machine_memory() -> int:
+    """Bytes of main memory; 0 where the system does not tell."""
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def _memory(config: RunConfig, shape: ModelConfig) -> dict[str, int]:
+    return counts.training_memory(shape, config.batch_size, itemsize=8 if config.precision == "float64" else 4)
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB"

@@ -120,6 +120,7 @@ def _trainer(
     run: Run, config: RunConfig, shape: models.ModelConfig, corpus: Corpus, reporter: Reporter, stop: StopRequest
 ) -> Iterator[Trainer]:
     """A trainer with its threads, its log, and the numerical settings that hold while it runs."""
+    outline.check_memory(config, shape)
     with (
         threadpoolctl.threadpool_limits(1, "blas"),
         np.errstate(over="ignore", invalid="ignore", divide="ignore"),  # every step looks for itself
