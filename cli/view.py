@@ -82,8 +82,9 @@ def _plain() -> Callable[[Event], None]:
 @contextlib.contextmanager
 def _rich() -> Iterator[Callable[[Event], None]]:
     """A line that follows the training at the bottom of the terminal, and everything else above it."""
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.progress import BarColumn, Progress, TextColumn
+    from rich.text import Text
 
     console = Console(stderr=True, highlight=False)
 
@@ -110,7 +111,9 @@ def _rich() -> Iterator[Callable[[Event], None]]:
                 text = _with_margin(event, console.width) if kind == "sample" else describe(event)
                 if text and kind != "saved":
                     style = {"warning": "yellow", "validation": "bold", "sample": "cyan"}.get(kind)
-                    console.print(text, style=style, markup=False, soft_wrap=True)  # for copying
+                    # Whole lines can be copied. In a group, lest the style and all that hold for the live line, too.
+                    whole = Text(text, style=style or "", no_wrap=True, overflow="ignore")
+                    console.print(Group(whole), crop=False)
             if kind in ("start", "step", "train"):
                 training.update({name: event.get(name, training.get(name)) for name in _LIVE})
                 step, steps = training["step"], training["steps"]

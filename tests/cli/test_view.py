@@ -98,16 +98,21 @@ def test_no_color(folder):
         assert bool(re.search(colour, shown)) == expected
 
 
-def test_the_live_line_is_gone_after_an_interrupt(capsys):
-    with pytest.raises(KeyboardInterrupt), view("rich") as report:
+def test_the_live_line_is_gone_after_an_interrupt(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with contextlib.suppress(KeyboardInterrupt), view("rich") as report:
         report(TRAIN)
         raise KeyboardInterrupt
-    assert capsys.readouterr().err.strip() == ""
+    *shown, last = capsys.readouterr().err.split("\x1b[2K")
+    assert "step   40/2000" in shown[-1]
+    assert last == "\x1b[?25h\r"
 
 
 def test_lines_are_not_broken_so_that_they_can_be_copied(capsys):
     end = {"event": "end", "run": "r", "step": 4, "seconds": 3, "validation_loss": 1.0, "validation_bits_per_byte": 1}
     with view("rich") as report:
+        report(TRAIN)
         report(end | {"next": "tinyformer generate " + "long " * 40})
         report({"event": "sample", "step": 40, "text": "\n" + "word " * 40 + "\n\nend"})
     err = capsys.readouterr().err
