@@ -16,6 +16,15 @@ from .view import FORMATS, view
 _DEFAULTS = options(RunConfig())
 _MODEL = ("layers", "heads", "width", "context", "dropout")  # settings of the model itself
 _CHOSEN = "by the preset or size"
+_CHOSEN_BY = {  # what a run chooses by a setting
+    "preset": ("learning_rate",),
+    "width": ("heads", "hidden", "learning_rate"),
+    "steps": ("warmup",),
+    "batch_size": ("threads",),
+    "files": ("vocabulary",),
+    "tokenizer": ("vocabulary", "vocab_size"),
+    "vocab_size": ("vocabulary",),
+}
 
 
 def _fraction_or_file(text: str) -> float | str:
@@ -119,10 +128,16 @@ def _nested(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merged(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a file under those of the flags; a preset given as a flag replaces the file's sizes."""
-    if "preset" in given:
-        stored = {name: value for name, value in stored.items() if name != "model"}
-    return stored | given
+    """The settings of a file under those of the flags; a preset given as a flag replaces the file's sizes.
+
+    A run's own file holds what the run chose, too: what follows from a setting goes where a flag changes that.
+    """
+    model = stored.get("model", {})
+    if "vocabulary" in model:  # nobody writes that: it comes with the tokenizer
+        gone = {name for flag in given for name in _CHOSEN_BY.get(flag, ())}
+        model = {name: value for name, value in model.items() if name not in gone}
+        stored = {name: value for name, value in stored.items() if name not in gone}
+    return stored | {"model": {} if "preset" in given else model} | given
 
 
 def _check_resume(excluded: dict[str, Any]) -> None:

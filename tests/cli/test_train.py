@@ -7,7 +7,7 @@ import signal
 import tomllib
 
 import pytest
-from commandline import QUICK, TINY, files_under, process, run
+from commandline import QUICK, TEXT, TINY, files_under, process, run
 
 
 def test_training_shows_what_it_does_and_what_to_do_next(folder):
@@ -90,6 +90,29 @@ def test_a_config_file_sets_what_no_flag_sets(folder):
     assert run("train", "--config", "new/config.toml", "--out", "again").exit_code == 0
     assert run("train", "--config", "new", "--dry-run").exit_code == 0
     assert (folder / "again/config.toml").read_bytes() == (folder / "new/config.toml").read_bytes()
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
+def test_a_flag_over_a_runs_own_settings_chooses_again_what_follows_from_it(folder, tokenizer):
+    (folder / "other.txt").write_bytes(b"Twice, in another wood, a badger dug.\n" * 60)
+    sizes = ["--width", "64", "--layers", "1", "--context", "16", "--batch-size", "1"]
+    text = [*QUICK[-4:], "--tokenizer", tokenizer]
+    assert run("train", "data.txt", *sizes, *text, "--steps", "20", "--out", "run").exit_code == 0
+
+    def settings(*flags):
+        result = run("train", "--config", "run", *flags, "--out", f"of{''.join(flags)}")
+        assert result.exit_code == 0, result.stderr
+        return tomllib.loads((folder / f"of{''.join(flags)}/config.toml").read_text())
+
+    assert settings("--steps", "2")["training"]["warmup"] == 0
+    narrow = settings("--width", "32", "--steps", "2")
+    fresh = run("train", "data.txt", *sizes, *text, "--width", "32", "--steps", "2", "--out", "fresh")
+    assert fresh.exit_code == 0
+    assert narrow == tomllib.loads((folder / "fresh/config.toml").read_text())
+    assert settings("--width", "32", "--heads", "4", "--steps", "1")["model"]["heads"] == 4
+    assert settings("--tokenizer", "chars", "--steps", "1")["model"]["vocabulary"] == len(set(TEXT))
+    assert settings("--tokenizer", "bpe", "--vocab-size", "260", "--steps", "1")["model"]["vocabulary"] == 260
+    assert run("train", "other.txt", "--config", "run", "--steps", "1", "--out", "other").exit_code == 0
 
 
 def test_a_preset_given_as_a_flag_beats_the_sizes_of_a_config_file(folder):
