@@ -105,13 +105,16 @@ def test_a_flag_over_a_runs_own_settings_chooses_again_what_follows_from_it(fold
         return tomllib.loads((folder / f"of{''.join(flags)}/config.toml").read_text())
 
     assert settings("--steps", "2")["training"]["warmup"] == 0
-    narrow = settings("--width", "32", "--steps", "2")
-    fresh = run("train", "data.txt", *sizes, *text, "--width", "32", "--steps", "2", "--out", "fresh")
-    assert fresh.exit_code == 0
+    narrow = settings("--width", "32", "--batch-size", "2", "--steps", "2")
+    flags = [*sizes, *text, "--width", "32", "--batch-size", "2", "--steps", "2"]
+    assert run("train", "data.txt", *flags, "--out", "fresh").exit_code == 0
     assert narrow == tomllib.loads((folder / "fresh/config.toml").read_text())
+    small = settings("--preset", "small", "--layers", "1", "--context", "16", "--steps", "1")
+    assert small["training"]["learning_rate"] == 0.001
     assert settings("--width", "32", "--heads", "4", "--steps", "1")["model"]["heads"] == 4
     assert settings("--tokenizer", "chars", "--steps", "1")["model"]["vocabulary"] == len(set(TEXT))
-    assert settings("--tokenizer", "bpe", "--vocab-size", "260", "--steps", "1")["model"]["vocabulary"] == 260
+    learned = ["--vocab-size", "260", *(["--tokenizer", "bpe"] if tokenizer == "bytes" else [])]
+    assert settings(*learned, "--steps", "1")["model"]["vocabulary"] == 260
     assert run("train", "other.txt", "--config", "run", "--steps", "1", "--out", "other").exit_code == 0
 
 
