@@ -37,6 +37,18 @@ class Choice(click.Choice):
         return f"{value!r} is not one of {', '.join(self.choices)}{nearest(str(value), self.choices)}"
 
 
+class Name(click.ParamType):
+    """The name of a file or a directory. An empty one, as from an unset variable, would be the working directory."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "" and param is not None:
+            shown = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name.strip("[].")
+            raise click.UsageError(f"{shown} needs a name", ctx)
+        return value
+
+
 class Command(click.Command):
     """A command that takes -h for --help, and --debug at any place, as the group does."""
 

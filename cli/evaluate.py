@@ -7,12 +7,12 @@ import math
 
 import click
 
-from .app import Command, print_json
+from .app import Command, Name, print_json
 
 
 @click.command(cls=Command)
-@click.argument("run")
-@click.argument("file")
+@click.argument("run", type=Name())
+@click.argument("file", type=Name())
 @click.option(
     "--stride",
     type=int,

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ..generation.options import Options
-from .app import Command, print_json
+from .app import Command, Name, print_json
 from .view import printable
 
 _DEFAULTS = Options()
@@ -25,9 +25,9 @@ def _option(name: str, kind: type, help_: str, **more: Any) -> Any:
 
 
 @click.command(cls=Command)
-@click.argument("run")
+@click.argument("run", type=Name())
 @click.option("--prompt", metavar="TEXT", help="Text to continue; - reads it from stdin, as does a pipe.")
-@click.option("--prompt-file", metavar="FILE", help="A file with the text to continue; - is stdin.")
+@click.option("--prompt-file", type=Name(), metavar="FILE", help="A file with the text to continue; - is stdin.")
 @_option("tokens", int, "How many tokens to write at most.")
 @_option("temperature", float, "Below 1 is more cautious, above 1 wilder; 0 is greedy.")
 @click.option("--greedy", is_flag=True, help="Always take the likeliest token, like --temperature 0.")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .app import Command, nearest, print_json
+from .app import Command, Name, nearest, print_json
 from .view import counted, quantity
 
 _BYTES = 256  # the vocabulary where a preset has none of its own: bytes
@@ -22,7 +22,7 @@ _HEADINGS = {
 
 
 @click.command(cls=Command)
-@click.argument("model", required=False, metavar="[RUN|PRESET]")
+@click.argument("model", type=Name(), required=False, metavar="[RUN|PRESET]")
 @click.option(
     "--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Contexts in a training step."
 )

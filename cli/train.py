@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..training.config import PRECISIONS, SCHEDULES, RunConfig, options, read_options
-from .app import Choice, Command
+from .app import Choice, Command, Name
 from .view import FORMATS, view
 
 _DEFAULTS = options(RunConfig())
@@ -27,11 +27,12 @@ _CHOSEN_BY = {  # what a run chooses by a setting
 }
 
 
-def _fraction_or_file(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+class _FractionOrFile(Name):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        try:
+            return float(value)
+        except ValueError:
+            return super().convert(value, param, ctx)
 
 
 def _option(name: str, kind: Any, help_: str, *, chosen: str | None = None, **more: Any) -> Any:
@@ -43,21 +44,26 @@ def _option(name: str, kind: Any, help_: str, *, chosen: str | None = None, **mo
 
 
 @click.command(cls=Command)
-@click.argument("files", nargs=-1, metavar="FILE...")
+@click.argument("files", nargs=-1, type=Name(), metavar="FILE...")
 @_option("mode", Choice(["decoder"]), "Kind of model: a decoder writes text.")
-@click.option("--out", metavar="DIR", show_default="runs/FILE-MODE", help="Run directory; new or empty.")
-@click.option("--config", metavar="FILE.toml", help="Settings as in a run's config.toml, or a run; flags beat them.")
-@click.option("--resume", metavar="RUN", help="Go on with the run in this directory.")
+@click.option("--out", type=Name(), metavar="DIR", show_default="runs/FILE-MODE", help="Run directory; new or empty.")
+@click.option(
+    "--config",
+    type=Name(),
+    metavar="FILE.toml",
+    help="Settings as in a run's config.toml, or a run; flags beat them.",
+)
+@click.option("--resume", type=Name(), metavar="RUN", help="Go on with the run in this directory.")
 @_option("preset", str, "A published size; `tinyformer info` lists them.")
 @_option("layers", int, "Blocks.", chosen=_CHOSEN)
 @_option("heads", int, "Heads of each attention; they divide the width.", chosen=_CHOSEN)
 @_option("width", int, "Width of the residual stream.", chosen=_CHOSEN)
 @_option("context", int, "Tokens that the model looks back on.", chosen=_CHOSEN)
 @_option("dropout", float, "Share of activations dropped in training.", chosen=_CHOSEN)
-@_option("tokenizer", str, "bytes, chars, bpe, or the path of a tokenizer.json.")
+@_option("tokenizer", Name(), "bytes, chars, bpe, or the path of a tokenizer.json.")
 @_option("vocab_size", int, "Tokens of a bpe tokenizer.", chosen="by the text")
 @_option(
-    "validation", _fraction_or_file, "Text to validate on, or how much to keep of the end.", metavar="FILE|FRACTION"
+    "validation", _FractionOrFile(), "Text to validate on, or how much to keep of the end.", metavar="FILE|FRACTION"
 )
 @_option("steps", int, "Updates of the weights.")
 @_option("batch_size", int, "Windows of text in a forward pass.")
