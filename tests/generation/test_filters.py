@@ -58,6 +58,16 @@ def test_repetition_penalty_lowers_seen_tokens_and_no_others(seed, penalty):
     np.testing.assert_array_equal(penalised[~seen], logits[~seen])
 
 
+@pytest.mark.parametrize("penalty", [1e300, 1e-320])
+def test_any_repetition_penalty_leaves_finite_logits(penalty):
+    """Warnings are errors here."""
+    logits = np.float32([[3.0, -3.0, 0.0, 1.0]])
+    penalised = penalise_repetition(logits, np.array([[True, True, True, False]]), penalty)
+    assert penalised.dtype == np.float32
+    assert np.isfinite(penalised).all()
+    assert (penalised < penalised[0, 3]).sum() == (3 if penalty > 1 else 2)
+
+
 def test_repetition_penalty_of_ctrl_worked_by_hand():
     logits = np.array([[3.0, -3.0, 1.0]])
     seen = np.array([[True, True, False]])

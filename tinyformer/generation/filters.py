@@ -20,6 +20,7 @@ def penalise_repetition(logits: np.ndarray, seen: np.ndarray, penalty: float) ->
     """
     if penalty == 1:
         return logits
+    penalty = min(max(penalty, 1e-9), 1e9)  # far beyond what any probability shows, and float32 holds the product
     weakened = np.where(logits > 0, logits / penalty, logits * penalty)
     return np.where(seen, weakened, logits)
 

@@ -4,6 +4,7 @@ A token is a few bytes, so a character may arrive in parts, and a stop text too.
 character is complete and until they cannot be the beginning of a stop text.
 """
 
+import codecs
 from collections.abc import Sequence
 
 
@@ -42,14 +43,9 @@ class TextStream:
 
 def incomplete_character(text: bytes) -> int:
     """Length of the unfinished UTF-8 character at the end of text: 0 to 3 bytes."""
-    for length in range(1, min(3, len(text)) + 1):
-        byte = text[-length]
-        if byte < 0x80 or byte > 0xF4:
-            return 0
-        if byte >= 0xC2:  # a leading byte, which says how many follow
-            whole = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return length if length < whole else 0
-    return 0
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(text[-3:])
+    return len(decoder.getstate()[0])
 
 
 def _beginning(text: bytes, stop: bytes) -> int:
