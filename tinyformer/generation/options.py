@@ -56,8 +56,8 @@ class Options:
             raise UsageError(
                 f"repetition penalty must be above 0 (1 is off, 1.2 is usual), not {self.repetition_penalty}"
             )
-        if not 0 <= self.length_penalty < float("inf"):
-            raise UsageError(f"length penalty must be 0 or more, not {self.length_penalty}")
+        if not 0 <= self.length_penalty <= 100:  # lengths to this power are still numbers
+            raise UsageError(f"length penalty must lie in 0 to 100, not {self.length_penalty}")
         if self.seed < 0:
             raise UsageError(f"seed must be 0 or more, not {self.seed}")
         if b"" in self.stop:
