@@ -24,6 +24,9 @@ CHOICES = {
 }
 
 
+MOST = 1 << 30  # of any size
+
+
 def unknown(what: str, given: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not known, with the nearest one that is."""
     known = list(known)
@@ -80,10 +83,11 @@ class ModelConfig:
             value = getattr(self, name)
             if type(value) is not int:
                 raise UsageError(f"{name} must be a whole number, and is {value!r}")
-            if value < 1:
-                raise UsageError(f"{name} must be at least 1, and is {value}")
+            if not 1 <= value <= MOST:
+                bound = "at least 1" if value < 1 else f"at most {MOST}"
+                raise UsageError(f"{name} must be {bound}, and is {value}")
         if self.width % self.heads:
-            divisors = [n for n in range(1, self.width + 1) if self.width % n == 0]
+            divisors = [n for n in range(1, min(self.width, 1 << 16) + 1) if self.width % n == 0]
             nearest = min(divisors, key=lambda n: (abs(n - self.heads), n))
             raise UsageError(f"{self.heads} heads do not divide a width of {self.width}; try {nearest} heads")
         for name, known in CHOICES.items():

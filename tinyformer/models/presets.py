@@ -89,7 +89,7 @@ def resolve(preset: str | None = None, **given: Any) -> ModelConfig:
 def _heads(width: int) -> int:
     """Heads that divide the width into even parts of about 64 channels, or 32 in narrow models."""
     wanted = 64 if width >= 256 else 32
-    parts = [c for c in range(1, max(width, 1) + 1) if width % c == 0 and (c % 2 == 0 or width % 2)]
+    parts = [c for c in range(1, min(width, 1024) + 1) if width % c == 0 and (c % 2 == 0 or width % 2)]
     return width // min(parts, key=lambda c: abs(math.log(c / wanted))) if parts else 1
 
 
