@@ -129,7 +129,7 @@ def test_bad_ids(ids, error, message):
         ({"heads": 3}, "3 heads do not divide a width of 128; try 2 heads"),
         ({"layers": 0}, "layers must be at least 1, and is 0"),
         ({"layers": 10**23}, "layers must be at most 1073741824, and is 100000000000000000000000"),
-        ({"width": 10**23}, "width must be at most 1073741824"),
+        ({"width": 10**23, "layers": 1, "heads": 1}, "width must be at most 1073741824"),
         ({"width": -4}, "width must be at least 1, and is -4"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), and is 1.0"),
         ({"norm": "batch"}, "unknown norm 'batch'; known are layer, rms"),
