@@ -51,7 +51,7 @@ def _machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": _processor(),
         "cores": f"{os.cpu_count()}, of which {_usable_cores()} may be used",
-        "memory": f"{_memory() / 2**30:.1f} GiB",
+        "memory": f"{memory() / 2**30:.1f} GiB",
     }
     return facts | {name: os.environ[name] for name in _VARIABLES if name in os.environ}
 
@@ -73,7 +73,7 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _memory() -> int:
+def memory() -> int:
     """Bytes of main memory; 0 where the system does not tell."""
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

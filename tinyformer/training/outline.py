@@ -6,11 +6,11 @@ Read before: `data.py`. Read next: `loop.py`.
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Any
 
 from .. import nn
 from ..analysis import counts
+from ..analysis.machine import memory
 from ..errors import TinyformerError
 from ..models import Decoder, ModelConfig
 from ..tensor import Tensor
@@ -63,7 +63,7 @@ def check_memory(config: RunConfig, shape: ModelConfig) -> None:
     Raises:
         TinyformerError: even a low estimate is above what the machine has; a GPU looks after itself.
     """
-    if config.backend != "numpy" or not (machine := machine_memory()):
+    if config.backend != "numpy" or not (machine := memory()):
         return
     needed = _memory(config, shape)
     needed["activations"] = needed["activations"] * 2 // 3  # which are known within a factor of 1.5
@@ -72,13 +72,6 @@ def check_memory(config: RunConfig, shape: ModelConfig) -> None:
     if total > machine:
         have = f"this run needs about {_gigabytes(total)} and the machine has {_gigabytes(machine)}"
         raise TinyformerError(f"{have}; a smaller model, context, --batch-size or --grad-accumulation needs less")
-
-
-def machine_memory() -> int:
-    """Bytes of main memory; 0 where the system does not tell."""
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 0
 
 
 def _memory(config: RunConfig, shape: ModelConfig) -> dict[str, int]:
