@@ -109,7 +109,7 @@ def decoder(parameters, ids, config, drop=keep_all):
     """Logits, `b t v`."""
     x, t, pre_norm = parameters["tokens.weight"][ids], ids.shape[1], config.norm_position == "pre"
     if config.positions == "learned":
-        x = x + parameters["positions.weight"][:t]
+        x = x + parameters["stack.positions.weight"][:t]
     elif config.positions == "sinusoidal":
         for position, i in np.ndindex(t, config.width // 2):
             angle = position / 10000 ** (2 * i / config.width)
@@ -123,7 +123,7 @@ def decoder(parameters, ids, config, drop=keep_all):
     settings = {"norm": config.norm, "epsilon": config.epsilon}
     for i in range(config.layers):
         x = block(
-            part(parameters, f"blocks.{i}"),
+            part(parameters, f"stack.blocks.{i}"),
             x,
             pre_norm=pre_norm,
             activation=config.activation,
@@ -134,6 +134,6 @@ def decoder(parameters, ids, config, drop=keep_all):
             **settings,
         )
     if pre_norm:
-        x = normalise(part(parameters, "norm"), x, **settings)
-    head = parameters["tokens.weight"].T if config.tied else parameters["head.weight"]
+        x = normalise(part(parameters, "stack.norm"), x, **settings)
+    head = parameters["tokens.weight"].T if config.tied else parameters["head.output.weight"]
     return x @ head

@@ -73,7 +73,7 @@ def test_flops_are_the_matrix_products_that_a_forward_pass_makes(config, tokens)
     matrices = sum(
         p.array.size
         for name, p in build(config).parameters().items()
-        if p.ndim == 2 and name not in ("tokens.weight", "positions.weight", "head.weight")
+        if p.ndim == 2 and name not in ("tokens.weight", "stack.positions.weight", "head.output.weight")
     )
     attention = 2 * config.layers * config.heads * tokens**2 * (config.width // config.heads)
     expected = 2 * (tokens * (matrices + config.width * config.vocabulary) + attention)

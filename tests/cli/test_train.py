@@ -65,7 +65,7 @@ def test_a_dry_run_of_a_model_that_does_not_fit_tells_its_costs_all_the_same(fol
     result = run("train", "data.txt", *sizes, "--dry-run")
     assert result.exit_code == 1
     *shown, error = result.stderr.splitlines()
-    assert "  blocks.95.attention.query.weight         12288 x 12288" in shown
+    assert "  stack.blocks.95.attention.query.weight   12288 x 12288" in shown
     assert any("memory in all" in line and " TB" in line for line in shown)
     assert error.startswith("Error: this run needs about 2,798.0 GB and the machine has ")
 

@@ -95,7 +95,7 @@ def test_every_parameter_has_a_gradient_and_the_loss_starts_at_ln_v(variant):
 
 def test_residual_projections_start_small():
     model = build(ModelConfig(vocabulary=8, layers=8, width=256, heads=4, hidden=1024))
-    for block in model.blocks:
+    for block in model.stack.blocks:
         assert block.attention.query.weight.numpy().std() == pytest.approx(0.02, rel=0.05)
         assert block.attention.output.weight.numpy().std() == pytest.approx(0.02 / 4, rel=0.05)
         assert block.feed_forward.down.weight.numpy().std() == pytest.approx(0.02 / 4, rel=0.05)
@@ -103,8 +103,8 @@ def test_residual_projections_start_small():
 
 def test_tied_head_is_the_embedding():
     tied, loose = make(), make("original")
-    assert "head.weight" not in tied.parameters()
-    assert loose.parameters()["head.weight"].shape == (8, 17)
+    assert "head.output.weight" not in tied.parameters()
+    assert loose.parameters()["head.output.weight"].shape == (8, 17)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_attention_is_the_paper_s_sum_over_keys(name, dropped, xp):
     layer, parameters = made(lambda init: nn.Attention(8, 2, init, dropout=RATE, **sizes))
     x, given = draw(2, 5, 8), {key: value for key, value in call.items() if key == "causal"}
     if "memory" in call:
-        given["memory"] = Tensor(xp.from_host(call["memory"]))
+        given["memory"] = layer.keys_values(Tensor(xp.from_host(call["memory"])))
     if "mask" in call:
         given["mask"] = xp.from_host(call["mask"])[:, None, None, :]
     if "angles" in call:

@@ -36,13 +36,25 @@ LAYERS = {
     ),
     "cross-attention": (
         lambda init: nn.Attention(4, 2, init),
-        lambda layer, x, draw: layer(x, memory=x[:, :2] * 2.0),
+        lambda layer, x, draw: layer(x, memory=layer.keys_values(x[:, :2] * 2.0)),
     ),
     "rotary attention": (
         lambda init: nn.Attention(4, 2, init),
         lambda layer, x, draw: layer(
             x, causal=True, angles=nn.rotary_angles(draw.xp, draw.xp.arange(3), 2, draw.xp.float64)
         ),
+    ),
+    "biased attention": (
+        lambda init: nn.Attention(4, 2, init, scaled=False),
+        lambda layer, x, draw: layer(x, bias=ops.sum(x * x) * Tensor(draw.xp.ones((1, 2, 3, 3))) * 0.1),
+    ),
+    "relative positions": (
+        lambda init: nn.RelativePositions(2, init, buckets=8, max_distance=5, bidirectional=True, std=1.0),
+        lambda layer, x, draw: layer(draw.xp.arange(7), draw.xp.arange(9)) * ops.sum(x),
+    ),
+    "cross-attention block": (
+        lambda init: nn.Block(4, 2, 8, init, cross=True, std=None, residual_std=None),
+        lambda layer, x, draw: layer(x, causal=True, memory=x[:, :2] * 2.0),
     ),
     "wide heads": (lambda init: nn.Attention(4, 2, init, head_width=6), lambda layer, x, draw: layer(x)),
     "pre-norm block": (lambda init: nn.Block(4, 2, 8, init), lambda layer, x, draw: layer(x, causal=True)),
@@ -82,7 +94,7 @@ def test_gradients(name, xp, data):
 def test_every_layer_is_here():
     made = {type(make(initializer())).__name__ for make, _ in LAYERS.values()}
     classes = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)}
-    assert classes - {"Cache", "Initializer", "LayerCache", "Module"} == made
+    assert classes - {"Cache", "Initializer", "KeysValues", "LayerCache", "Module"} == made
 
 
 def test_parameters_are_named_by_their_path():

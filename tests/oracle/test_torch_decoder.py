@@ -91,8 +91,8 @@ def gpt_weights(ours, names):
     for i in range(SIZES["layers"]):
         for kind in ("weight", "bias"):
             for theirs, name in parts.items():
-                state[f"h.{i}.{theirs}.{kind}"] = ours[f"blocks.{i}.{name}.{kind}"]
-            projections = [ours[f"blocks.{i}.attention.{name}.{kind}"] for name in ("query", "key", "value")]
+                state[f"h.{i}.{theirs}.{kind}"] = ours[f"stack.blocks.{i}.{name}.{kind}"]
+            projections = [ours[f"stack.blocks.{i}.attention.{name}.{kind}"] for name in ("query", "key", "value")]
             state[f"h.{i}.attn.c_attn.{kind}"] = torch.cat(projections, dim=-1)
     return state
 
@@ -114,9 +114,9 @@ def gpt2(ours):
     )
     names = {
         "wte.weight": "tokens.weight",
-        "wpe.weight": "positions.weight",
-        "ln_f.weight": "norm.weight",
-        "ln_f.bias": "norm.bias",
+        "wpe.weight": "stack.positions.weight",
+        "ln_f.weight": "stack.norm.weight",
+        "ln_f.bias": "stack.norm.bias",
     }
     return transformers.GPT2LMHeadModel(config), gpt_weights(ours, names)
 
@@ -133,7 +133,7 @@ def gpt1(ours):
         embd_pdrop=0.0,
         attn_pdrop=0.0,
     )
-    names = {"tokens_embed.weight": "tokens.weight", "positions_embed.weight": "positions.weight"}
+    names = {"tokens_embed.weight": "tokens.weight", "positions_embed.weight": "stack.positions.weight"}
     return transformers.OpenAIGPTLMHeadModel(config), gpt_weights(ours, names)
 
 
@@ -161,12 +161,12 @@ def llama(ours):
         "input_layernorm": "attention_norm",
         "post_attention_layernorm": "feed_forward_norm",
     }
-    state = {"embed_tokens.weight": ours["tokens.weight"], "norm.weight": ours["norm.weight"]}
+    state = {"embed_tokens.weight": ours["tokens.weight"], "norm.weight": ours["stack.norm.weight"]}
     for i in range(SIZES["layers"]):
         for theirs, name in parts.items():
-            weight = ours[f"blocks.{i}.{name}.weight"]  # torch's Linear holds it the other way round
+            weight = ours[f"stack.blocks.{i}.{name}.weight"]  # torch's Linear holds it the other way round
             state[f"layers.{i}.{theirs}.weight"] = weight.T if weight.ndim == 2 else weight
-    return transformers.LlamaForCausalLM(config), state | {"lm_head.weight": ours["head.weight"].T}
+    return transformers.LlamaForCausalLM(config), state | {"lm_head.weight": ours["head.output.weight"].T}
 
 
 LLAMA = {"positions": "rotary", "norm": "rms", "bias": False, "activation": "silu", "gated": True, "tied": False}
@@ -211,17 +211,17 @@ def torch_decoder(parameters, ids):
         return F.rms_norm(x, x.shape[-1:], parameters[f"{name}.weight"], eps=1e-5)
 
     for i in range(SIZES["layers"]):
-        block = {name.removeprefix(f"blocks.{i}."): p for name, p in parameters.items()}
-        y = norm(x, f"blocks.{i}.attention_norm")
+        block = {name.removeprefix(f"stack.blocks.{i}."): p for name, p in parameters.items()}
+        y = norm(x, f"stack.blocks.{i}.attention_norm")
         q, k, v = (
             rearrange(y @ block[f"attention.{name}.weight"], "b t (h c) -> b h t c", h=SIZES["heads"])
             for name in ("query", "key", "value")
         )
         y = F.scaled_dot_product_attention(turn(q), turn(k), v, is_causal=True)
         x = x + rearrange(y, "b h t c -> b t (h c)") @ block["attention.output.weight"]
-        y = norm(x, f"blocks.{i}.feed_forward_norm") @ block["feed_forward.up.weight"]
+        y = norm(x, f"stack.blocks.{i}.feed_forward_norm") @ block["feed_forward.up.weight"]
         x = x + F.gelu(y, approximate="tanh") @ block["feed_forward.down.weight"]
-    return norm(x, "norm") @ parameters["tokens.weight"].T
+    return norm(x, "stack.norm") @ parameters["tokens.weight"].T
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -3,12 +3,28 @@
 from .. import nn
 from .config import ModelConfig
 from .decoder import Decoder
+from .encoder import Encoder
+from .encoder_decoder import EncoderDecoder
 from .presets import PRESETS, default_learning_rate, resolve
 
-__all__ = ["PRESETS", "Decoder", "ModelConfig", "build", "default_learning_rate", "resolve"]
+__all__ = [
+    "PRESETS",
+    "Decoder",
+    "Encoder",
+    "EncoderDecoder",
+    "Model",
+    "ModelConfig",
+    "build",
+    "default_learning_rate",
+    "make",
+    "resolve",
+]
+
+Model = Decoder | Encoder | EncoderDecoder
+_CLASSES: dict[str, type[Model]] = {"decoder": Decoder, "encoder": Encoder, "encoder-decoder": EncoderDecoder}
 
 
-def build(config: ModelConfig, *, backend: str = "numpy", dtype: str = "float32", seed: int | None = 0) -> Decoder:
+def build(config: ModelConfig, *, backend: str = "numpy", dtype: str = "float32", seed: int | None = 0) -> Model:
     """A model with fresh parameters.
 
     Args:
@@ -17,4 +33,9 @@ def build(config: ModelConfig, *, backend: str = "numpy", dtype: str = "float32"
         dtype: of the parameters and all that is computed, "float32" or "float64".
         seed: of the parameters; None for zeros, where they will be assigned.
     """
-    return Decoder(config, nn.Initializer(backend, dtype, seed))
+    return make(config, nn.Initializer(backend, dtype, seed))
+
+
+def make(config: ModelConfig, init: nn.Initializer) -> Model:
+    """A model whose parameters come from `init`: the class that arranges the blocks as its mode says."""
+    return _CLASSES[config.mode](config, init)

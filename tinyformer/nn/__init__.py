@@ -1,10 +1,10 @@
 """Layers, written once for every backend. Read in this order: module, layers, positions, attention, blocks."""
 
-from .attention import Attention, Cache, LayerCache
+from .attention import Attention, Cache, KeysValues, LayerCache
 from .blocks import Block
 from .layers import ACTIVATIONS, Embedding, FeedForward, LayerNorm, Linear, RMSNorm, dropout, make_norm
 from .module import Initializer, Module
-from .positions import rotary_angles, sinusoidal
+from .positions import RelativePositions, relative_buckets, rotary_angles, sinusoidal
 
 __all__ = [
     "ACTIVATIONS",
@@ -14,13 +14,16 @@ __all__ = [
     "Embedding",
     "FeedForward",
     "Initializer",
+    "KeysValues",
     "LayerCache",
     "LayerNorm",
     "Linear",
     "Module",
     "RMSNorm",
+    "RelativePositions",
     "dropout",
     "make_norm",
+    "relative_buckets",
     "rotary_angles",
     "sinusoidal",
 ]

@@ -25,11 +25,13 @@ class Linear(Module):
         outputs: width of the result.
         init: makes the weight, `inputs outputs`, and the bias, `outputs`.
         bias: whether there is one.
-        std: of the weight at the start.
+        std: of the weight at the start; None for 1/√inputs, which keeps the variance of x.
     """
 
-    def __init__(self, inputs: int, outputs: int, init: Initializer, *, bias: bool = True, std: float = 0.02) -> None:
-        self.weight = init.normal(inputs, outputs, std=std)
+    def __init__(
+        self, inputs: int, outputs: int, init: Initializer, *, bias: bool = True, std: float | None = 0.02
+    ) -> None:
+        self.weight = init.normal(inputs, outputs, std=inputs**-0.5 if std is None else std)
         self.bias = init.constant(outputs, value=0.0) if bias else None
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -102,7 +104,8 @@ class FeedForward(Module):
         init: makes the parameters.
         gated: multiply the activation by a third linear map of x (Shazeer 2020: "GEGLU", "SwiGLU").
         bias: whether the maps have one.
-        output_std: of the second map's weight at the start.
+        std: of the weights at the start, as in `Linear`.
+        output_std: of the last map's weight.
     """
 
     def __init__(
@@ -114,10 +117,11 @@ class FeedForward(Module):
         *,
         gated: bool = False,
         bias: bool = True,
-        output_std: float = 0.02,
+        std: float | None = 0.02,
+        output_std: float | None = 0.02,
     ) -> None:
-        self.up = Linear(width, hidden, init, bias=bias)
-        self.gate = Linear(width, hidden, init, bias=bias) if gated else None
+        self.up = Linear(width, hidden, init, bias=bias, std=std)
+        self.gate = Linear(width, hidden, init, bias=bias, std=std) if gated else None
         self.down = Linear(hidden, width, init, bias=bias, std=output_std)
         self.activation = ACTIVATIONS[activation]
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from .. import nn
+from .. import models, nn
 from ..analysis import counts
 from ..analysis.machine import memory
 from ..errors import TinyformerError
-from ..models import Decoder, ModelConfig
+from ..models import ModelConfig
 from ..tensor import Tensor
 from .config import RunConfig
 from .data import Corpus
@@ -48,7 +48,7 @@ def facts(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> dict[str, An
 
 def costs(config: RunConfig, shape: ModelConfig) -> dict[str, Any]:
     """Shapes and counts of parameters, FLOPs of a step and its memory in bytes: the "dry_run" event's content."""
-    model = Decoder(shape, _Unallocated(dtype=config.precision))
+    model = models.make(shape, _Unallocated(dtype=config.precision))
     return {
         "shapes": {name: list(tensor.shape) for name, tensor in model.parameters().items()},
         "parameters_by_part": counts.parameters_by_part(shape),
