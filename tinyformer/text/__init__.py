@@ -1,12 +1,13 @@
 """Text in, token ids out: tokenizers, corpora on the disk, and the windows that training reads.
 
-Reading order: `files`, `tokenizers`, `bpe`, `bpe_training`, `vocabulary`, `corpus`, `batches`.
+Reading order: `spans`, `special`, `tokenizers`, `bpe`, `bpe_training`, `vocabulary`, `corpus`, `batches`.
 Nothing here knows about tensors; read `tinyformer.tensor` before or after, as you like.
 """
 
 from .batches import Windows, scoring_rows
 from .bpe import BPETokenizer
 from .corpus import TokenFile, encode_corpus, split_corpus
+from .special import special_tokens
 from .tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
 from .vocabulary import load_tokenizer, make_tokenizer
 
@@ -21,5 +22,6 @@ __all__ = [
     "load_tokenizer",
     "make_tokenizer",
     "scoring_rows",
+    "special_tokens",
     "split_corpus",
 ]

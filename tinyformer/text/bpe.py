@@ -45,6 +45,7 @@ class BPETokenizer(Tokenizer):
     """
 
     kind = "bpe"
+    carries_space = True
 
     def __init__(self, merges: Sequence[tuple[int, int]], special_tokens: Sequence[str] = ()):
         super().__init__(256 + len(merges), special_tokens)

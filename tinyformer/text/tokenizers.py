@@ -4,22 +4,25 @@ A tokenizer is a reversible code. `encode` turns bytes into integers below `voca
 turns them back into exactly those bytes. Bytes need no vocabulary at all; characters need one symbol for each
 that the text uses; byte pairs (`bpe.py`) trade a larger vocabulary for shorter sequences.
 
-Read before: `spans.py`. Read next: `bpe.py`.
+Read before: `spans.py`, `special.py`. Read next: `bpe.py`.
 """
 
 import codecs
+import copy
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, count, takewhile
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
-from ..errors import TinyformerError
+from ..errors import TinyformerError, UsageError
 from ..files import replacing
 from .spans import CHUNK_BYTES
+from .special import ROLES, SPELLINGS, sentinel, spellings
 
 FORMAT, VERSION = "tinyformer-tokenizer", 1
 REMEDY = "use --tokenizer bytes or --tokenizer bpe, which take anything"
@@ -29,16 +32,25 @@ class Tokenizer(ABC):
     """The interface; final classes supply `_encode_stream`, `_decode` and `_definition`.
 
     Special tokens (`<mask>`, `<pad>`, ...) take the ids after the ordinary ones. Text never encodes to them,
-    even text that spells their name; decoding writes their name.
+    even text that spells their name, unless `encode_marked` is asked; decoding writes their name.
 
     Attributes:
         kind: "bytes", "chars" or "bpe".
         special_tokens: id of each special token by name, in the order of the ids.
+        carries_space: a token for a word holds the space before the word, so a mark in its place does, too.
+        separator: what `decode` writes between an ordinary token and a special one, or between two of these.
+
+    Raises:
+        ValueError: a name is there twice.
     """
 
     kind: ClassVar[str]
+    carries_space: ClassVar[bool] = False
+    separator: ClassVar[bytes] = b""
 
     def __init__(self, ordinary: int, special_tokens: Sequence[str] = ()):
+        if len(set(special_tokens)) != len(special_tokens):
+            raise ValueError(f"the names of special tokens must differ: {', '.join(special_tokens)}")
         self._ordinary = ordinary
         self.special_tokens = {name: ordinary + i for i, name in enumerate(special_tokens)}
 
@@ -58,13 +70,37 @@ class Tokenizer(ABC):
         Raises:
             TinyformerError: the text cannot be represented (`chars` only), or the string is not text.
         """
-        if isinstance(text, str):
-            try:
-                text = text.encode("utf-8", "surrogateescape")
-            except UnicodeEncodeError as error:
-                raise TinyformerError(f"{name} has a lone surrogate at character {error.start}; remove it") from None
+        text = as_bytes(text, name)
         chunks = (text[i : i + CHUNK_BYTES] for i in range(0, len(text), CHUNK_BYTES))
         return np.concatenate([np.empty(0, np.int32), *self.encode_stream(chunks, name)])
+
+    def encode_marked(self, text: bytes | str, name: str = "the text") -> np.ndarray:
+        """The ids of a text in which the names of special tokens mean these tokens: int32, one-dimensional.
+
+        Any known spelling will do (`<mask>` for a tokenizer that calls it `[MASK]`). What stands between the
+        marks is encoded as by `encode`. Where `carries_space`, the space before a mark belongs to it: in
+        "a <mask> c" it then hides " b", as in training.
+
+        Args:
+            text: bytes or a string, as for `encode`.
+            name: what an error message calls the text.
+
+        Raises:
+            TinyformerError: as for `encode`.
+        """
+        marks = {other.encode(): i for special, i in self.special_tokens.items() for other in spellings(special)}
+        marks |= {special.encode(): i for special, i in self.special_tokens.items()}
+        if not marks:
+            return self.encode(text, name)
+        # The longest first, for one name may be the beginning of another.
+        pattern = b"|".join(map(re.escape, sorted(marks, key=len, reverse=True)))
+        pieces = re.split((b" ?(" if self.carries_space else b"(") + pattern + b")", as_bytes(text, name))
+        return np.concatenate(
+            [
+                np.array([marks[piece]], np.int32) if place % 2 else self.encode(piece, name)
+                for place, piece in enumerate(pieces)
+            ]
+        )
 
     def encode_stream(self, chunks: Iterable[bytes], name: Path | str = "the text") -> Iterator[np.ndarray]:
         """The ids of a text that arrives in chunks, cut anywhere: together, `encode` of the whole.
@@ -91,10 +127,44 @@ class Tokenizer(ABC):
                 f"token ids {ids.min()} to {ids.max()} do not fit a vocabulary of {self.vocabulary_size}; "
                 "is this the tokenizer that they were made with?"
             )
-        if not self.special_tokens or ids.max() < self._ordinary:
+        special = np.isin(ids, list(self.special_tokens.values()))
+        if not special.any():
             return self._decode(ids)
         names = {i: name.encode() for name, i in self.special_tokens.items()}
-        return b"".join(names[i] if i in names else self._decode(np.array([i])) for i in ids.tolist())
+        parts: list[bytes] = []
+        for run in np.split(ids, np.flatnonzero(np.diff(special)) + 1):
+            parts += map(names.__getitem__, run.tolist()) if run[0] in names else [self._decode(run)]
+        return self.separator.join(parts)
+
+    def special_id(self, role: str) -> int:
+        """The id of the special token with a role: "pad", "cls", "sep", "mask" or "end".
+
+        Raises:
+            UsageError: this tokenizer has none; says in which mode's runs it does.
+        """
+        for name in SPELLINGS[role]:
+            if name in self.special_tokens:
+                return self.special_tokens[name]
+        modes = " or ".join(f"--mode {mode}" for mode, roles in ROLES.items() if role in roles)
+        raise UsageError(f"the tokenizer has no {SPELLINGS[role][0]}; a run that was trained with {modes} has it")
+
+    @property
+    def sentinels(self) -> list[int]:
+        """The ids of `<extra_id_0>`, `<extra_id_1>` and so on, as many as there are."""
+        names = takewhile(self.special_tokens.__contains__, map(sentinel, count()))
+        return [self.special_tokens[name] for name in names]
+
+    def with_special_tokens(self, names: Iterable[str]) -> Self:
+        """A copy that has these special tokens, too; all ids that exist already stay as they are.
+
+        A name counts as present if there is a token of the same role (`[PAD]` for `<pad>`).
+        """
+        other = copy.copy(self)
+        other.special_tokens = dict(self.special_tokens)
+        for name in names:
+            if not any(spelling in other.special_tokens for spelling in spellings(name)):
+                other.special_tokens[name] = other.vocabulary_size
+        return other
 
     def to_json(self) -> dict:
         """What `tokenizer.json` holds: all that defines the tokenizer, as plain JSON values."""
@@ -178,6 +248,20 @@ class CharTokenizer(Tokenizer):
 
     def _definition(self) -> dict:
         return {"characters": self.characters}
+
+
+def as_bytes(text: bytes | str, name: str) -> bytes:
+    """The bytes of a text; a string's bytes are its UTF-8, and those that "surrogateescape" hid in it.
+
+    Raises:
+        TinyformerError: the string is not text; `name` is what the message calls it.
+    """
+    if not isinstance(text, str):
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise TinyformerError(f"{name} has a lone surrogate at character {error.start}; remove it") from None
 
 
 def decoded(chunks: Iterable[bytes], name: str) -> Iterator[str]:

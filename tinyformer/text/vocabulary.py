@@ -37,6 +37,7 @@ def make_tokenizer(
     paths: Sequence[Path | str],
     *,
     vocabulary_size: int | None = None,
+    special_tokens: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Tokenizer:
     """A tokenizer for the given text files.
@@ -44,8 +45,10 @@ def make_tokenizer(
     Args:
         kind_or_path: "bytes", "chars", "bpe", or a `tokenizer.json` (or a run directory that has one).
         paths: the text. Only "chars" and "bpe" read it.
-        vocabulary_size: for "bpe", at least 256; a text with little in it may fill less. By default one id
-            for each 256 bytes of text, as a power of two from 512 to 8192.
+        vocabulary_size: for "bpe", how many ids there are in all: at least 256 and the special tokens; a text
+            with little in it may fill less. By default `default_vocabulary_size` and the special tokens.
+        special_tokens: names of the special tokens, as from `special.special_tokens(mode)`. A `tokenizer.json`
+            that lacks some of them gets these after its last id.
         progress: called with bytes done, bytes in all, and what is being done.
 
     Raises:
@@ -58,9 +61,11 @@ def make_tokenizer(
         if name != "bpe" and vocabulary_size is not None:
             raise UsageError(f"a vocabulary size belongs to --tokenizer bpe; {name} has a fixed vocabulary")
         if name == "bytes":
-            return ByteTokenizer()
+            return ByteTokenizer(special_tokens)
         texts = spans(paths)
-        return _chars(texts, progress) if name == "chars" else _bpe(texts, vocabulary_size, progress)
+        if name == "chars":
+            return _chars(texts, special_tokens, progress)
+        return _bpe(texts, vocabulary_size, special_tokens, progress)
     path = Path(name)
     if path.is_dir() and (path / "tokenizer.json").is_file():
         path = path / "tokenizer.json"
@@ -70,10 +75,10 @@ def make_tokenizer(
         raise UsageError(f"unknown tokenizer {name!r}; {hint} (choose bytes, chars, bpe or a tokenizer.json)")
     if vocabulary_size is not None:
         raise UsageError(f"a vocabulary size cannot be combined with {path}, which has its own; leave it out")
-    return load_tokenizer(path)
+    return load_tokenizer(path).with_special_tokens(special_tokens)
 
 
-def _chars(texts: list[Span], progress: Progress) -> CharTokenizer:
+def _chars(texts: list[Span], special_tokens: Sequence[str], progress: Progress) -> CharTokenizer:
     total = sum(map(len, texts))
     seen: set[str] = set()
     done = 0
@@ -82,14 +87,18 @@ def _chars(texts: list[Span], progress: Progress) -> CharTokenizer:
             seen.update(text)
             done = min(total, done + len(text.encode()))
             progress(done, total, "collecting the characters")
-    return CharTokenizer("".join(sorted(seen)))
+    return CharTokenizer("".join(sorted(seen)), special_tokens)
 
 
-def _bpe(texts: list[Span], vocabulary_size: int | None, progress: Progress) -> BPETokenizer:
+def _bpe(
+    texts: list[Span], vocabulary_size: int | None, special_tokens: Sequence[str], progress: Progress
+) -> BPETokenizer:
     total = sum(map(len, texts))
-    size = default_vocabulary_size(total) if vocabulary_size is None else vocabulary_size
-    if not 256 <= size <= MOST_IDS:
-        raise UsageError(f"a bpe vocabulary has 256 (the bytes) to {MOST_IDS} ids, not {size}; choose one between")
+    special = len(special_tokens)
+    size = default_vocabulary_size(total) + special if vocabulary_size is None else vocabulary_size
+    if not 256 + special <= size <= MOST_IDS:
+        least = f"{256 + special} (the bytes and {special} special tokens)" if special else "256 (the bytes)"
+        raise UsageError(f"a bpe vocabulary has {least} to {MOST_IDS} ids, not {size}; choose one between")
     counts: Counter[str] = Counter()
     done = 0
 
@@ -102,8 +111,9 @@ def _bpe(texts: list[Span], vocabulary_size: int | None, progress: Progress) -> 
 
     for span in texts:
         count_pieces(counts, watched(span))
-    merges = train_bpe(counts, size, progress=lambda n, of: progress(n * total // of, total, "learning merges"))
-    return BPETokenizer(merges)
+    wanted = size - special
+    merges = train_bpe(counts, wanted, progress=lambda n, of: progress(n * total // of, total, "learning merges"))
+    return BPETokenizer(merges, special_tokens)
 
 
 def default_vocabulary_size(text_bytes: int) -> int:
