@@ -277,7 +277,7 @@ before = peak()
 tokenizer = make_tokenizer(name, [path], vocabulary_size=int(size) or None)
 train, held_out = split_corpus([path], tokenizer, folder, context=256)
 train.counts()
-windows = Windows(len(train), 256, 0)
+windows = Windows(len(train), 257, 0, overlap=1)
 for step in range(50):
     train.windows(windows.starts(step, 64), 257)
 sum(len(inputs) for inputs, _, _ in scoring_rows(held_out, 256, 64))

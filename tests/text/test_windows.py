@@ -6,13 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyformer.errors import UsageError
-from tinyformer.text import ByteTokenizer, Windows, encode_corpus, scoring_rows
+from tinyformer.text import ByteTokenizer, Shuffle, Windows, encode_corpus, scoring_rows
 
 MANY = settings(max_examples=max(150, settings.default.max_examples))
 
-lengths_and_contexts = st.integers(1, 40).flatmap(
-    lambda context: st.tuples(st.integers(context + 1, 2000), st.just(context))
+sizes = st.integers(1, 40).flatmap(
+    lambda size: st.tuples(st.integers(size, 2000), st.just(size), st.integers(0, min(size - 1, 3)), st.booleans())
 )
+
+
+def causal(length, context, seed):
+    return Windows(length, context + 1, seed, overlap=1)
 
 
 def epoch(windows, number):
@@ -21,30 +25,61 @@ def epoch(windows, number):
 
 
 @MANY
-@given(lengths_and_contexts, st.integers(-(2**70), 2**70), st.integers(0, 3))
-def test_an_epoch_visits_each_window_once(size, seed, number):
-    length, context = size
-    windows = Windows(length, context, seed)
+@given(sizes, st.integers(-(2**70), 2**70), st.integers(0, 3))
+def test_an_epoch_visits_each_window_once(numbers, seed, number):
+    length, size, overlap, phase = numbers
+    windows = Windows(length, size, seed, overlap=overlap, phase=phase)
     starts = np.sort(epoch(windows, number))
     assert starts[0] >= 0
-    assert starts[-1] + context + 1 <= length
-    assert np.all(np.diff(starts) == context)  # end to end: nothing twice, nothing between
-    assert length - windows.per_epoch * context <= 2 * context
+    assert starts[-1] + size <= length
+    assert np.all(np.diff(starts) == size - overlap)  # end to end: nothing twice, nothing between
+    left_out = length - overlap - windows.per_epoch * (size - overlap)
+    if phase:
+        assert left_out < 2 * (size - overlap)
+    else:
+        assert starts[0] == 0
+        assert left_out < size - overlap
+
+
+# Computed by the first release's code, which a run that goes on must agree with for ever.
+@pytest.mark.parametrize(
+    ("length", "context", "seed", "per_epoch", "third", "later"),
+    [
+        (1000, 8, 5, 124, [70, 654, 390, 886, 158, 518], [317, 285, 141]),
+        (65, 64, 3, 1, [0, 0, 0, 0, 0, 0], [0, 0, 0]),
+        (
+            10**9 + 7,
+            128,
+            1,
+            7812499,
+            [752598411, 950243083, 735521803, 826993419, 192067467, 66644107],
+            [736065419, 402323339, 115399819],
+        ),
+        (100, 10, -2, 9, [84, 24, 14, 44, 74, 64], [41, 1, 61]),
+        (66, 64, 9, 1, [1, 0, 0, 0, 0, 1], [1, 1, 0]),
+        (129, 64, 1, 1, [53, 37, 23, 48, 53, 12], [39, 57, 40]),
+    ],
+)
+def test_the_order_is_what_it_has_always_been(length, context, seed, per_epoch, third, later):
+    windows = causal(length, context, seed)
+    assert windows.per_epoch == per_epoch
+    assert windows.starts(3, 6).tolist() == third
+    assert windows.starts(12345, 3).tolist() == later
 
 
 def test_steps_follow_one_another():
-    windows = Windows(1000, 8, 5)
+    windows = causal(1000, 8, 5)
     steps = np.concatenate([windows.starts(step, 7) for step in range(60)])
     assert np.array_equal(steps, windows.starts(0, 7 * 60))
 
 
 def test_the_order_depends_on_seed_and_epoch():
-    orders = [tuple(epoch(Windows(9000, 8, seed), number)) for seed in range(4) for number in range(4)]
+    orders = [tuple(epoch(causal(9000, 8, seed), number)) for seed in range(4) for number in range(4)]
     assert len(set(orders)) == 16
 
 
 def test_every_phase_and_every_place_is_used():
-    windows = Windows(100, 10, 0)  # 9 windows, phases 0 to 9
+    windows = causal(100, 10, 0)  # 9 windows, phases 0 to 9
     epochs = windows.starts(0, 9 * 2000).reshape(2000, 9)
     assert set((epochs % 10)[:, 0]) == set(range(10))
     first = np.bincount(epochs[:, 0] // 10, minlength=9)
@@ -53,12 +88,31 @@ def test_every_phase_and_every_place_is_used():
     assert first.max() < 222 + 5 * 14
 
 
+@MANY
+@given(st.integers(1, 300), st.integers(-(2**70), 2**70), st.integers(1, 50))
+def test_a_shuffle_gives_each_item_once_in_each_epoch_and_its_epoch(count, seed, batch_size):
+    shuffle = Shuffle(count, seed)
+    steps = -(-3 * count // batch_size)
+    parts = [shuffle.items(step, batch_size) for step in range(steps)]
+    epochs, items = (np.concatenate(part)[: 3 * count].reshape(3, count) for part in zip(*parts, strict=True))
+    assert epochs.dtype == items.dtype == np.int64
+    assert np.array_equal(epochs, np.repeat(np.arange(3), count).reshape(3, count))
+    assert np.array_equal(np.sort(items, axis=1), np.tile(np.arange(count), (3, 1)))
+    if count > 20:
+        assert not np.array_equal(items[0], items[1])
+
+
+def test_nothing_cannot_be_shuffled():
+    with pytest.raises(ValueError, match="nothing to shuffle"):
+        Shuffle(0, 1)
+
+
 def test_exactly_one_window():
-    assert np.array_equal(Windows(65, 64, 3).starts(10, 4), [0, 0, 0, 0])
+    assert np.array_equal(causal(65, 64, 3).starts(10, 4), [0, 0, 0, 0])
 
 
 def test_a_huge_text_needs_no_memory_and_neighbours_part():
-    windows = Windows(10**13, 1024, 1)
+    windows = causal(10**13, 1024, 1)
     starts = windows.starts(123_456_789, 1000)
     assert len(set(starts.tolist())) == 1000
     assert starts.max() < 10**13 - 1024
@@ -67,13 +121,14 @@ def test_a_huge_text_needs_no_memory_and_neighbours_part():
 
 @pytest.mark.parametrize("length", [0, 1, 64])
 def test_a_text_shorter_than_a_window_is_an_error(length):
-    with pytest.raises(UsageError, match=f"has {length} tokens, but a context of 64 needs 65"):
-        Windows(length, 64, 0)
+    with pytest.raises(UsageError, match=f"has {length} tokens, but a row takes 65"):
+        causal(length, 64, 0)
 
 
-def test_a_context_of_zero_is_an_error():
-    with pytest.raises(UsageError, match="at least 1"):
-        Windows(10, 0, 0)
+@pytest.mark.parametrize(("size", "overlap"), [(0, 0), (1, 1), (4, 9), (4, -1)])
+def test_windows_that_do_not_move_on_are_refused(size, overlap):
+    with pytest.raises(ValueError, match="cannot share"):
+        Windows(10, size, 0, overlap=overlap)
 
 
 @MANY

@@ -4,7 +4,7 @@ Reading order: `spans`, `special`, `tokenizers`, `bpe`, `bpe_training`, `vocabul
 Nothing here knows about tensors; read `tinyformer.tensor` before or after, as you like.
 """
 
-from .batches import Windows, scoring_rows
+from .batches import Shuffle, Windows, scoring_rows
 from .bpe import BPETokenizer
 from .corpus import TokenFile, encode_corpus, split_corpus
 from .special import special_tokens
@@ -15,6 +15,7 @@ __all__ = [
     "BPETokenizer",
     "ByteTokenizer",
     "CharTokenizer",
+    "Shuffle",
     "TokenFile",
     "Tokenizer",
     "Windows",

@@ -1,4 +1,4 @@
-"""Which windows of the text a step trains on, and how a text is scored from end to end.
+"""Which windows of a text a step trains on, and how a text is scored from end to end.
 
 The order of training is a pure function of (seed, step). Nothing is shuffled in memory and nothing has to be
 saved: a resumed run asks for the next step and gets what the uninterrupted run would have got, on a text of
@@ -17,61 +17,44 @@ from .corpus import TokenFile
 ROUNDS = 4  # enough for a network of good random functions (Luby and Rackoff 1988)
 
 
-class Windows:
-    """Windows of `context` + 1 tokens, in a random order that costs no memory.
-
-    An epoch lays windows end to end, each beginning at the last token of the one before, so that no target comes
-    twice. It shifts them all by a random phase, so that their borders fall elsewhere each time and fewer than
-    two contexts of text at the ends are left out, and visits each exactly once in a pseudo-random order.
+class Shuffle:
+    """The numbers 0 to `count` - 1 in a random order, a new one in each epoch, that costs no memory.
 
     Args:
-        length: number of tokens in the text.
-        context: number of input tokens in a window.
+        count: how many there are, at least 1.
         seed: any integer.
-
-    Attributes:
-        per_epoch: windows in an epoch.
-
-    Raises:
-        UsageError: the text is shorter than one window.
     """
 
-    def __init__(self, length: int, context: int, seed: int):
-        if context < 1:
-            raise UsageError(f"the context is {context}; it must be at least 1")
-        if length < context + 1:
-            raise UsageError(
-                f"the text has {length} tokens, but a context of {context} needs {context + 1}; "
-                "give more text or a smaller --context"
-            )
-        self.context = context
-        self.per_epoch = max(1, (length - context) // context)
-        self._phases = min(context, length - self.per_epoch * context)
+    def __init__(self, count: int, seed: int):
+        if count < 1:
+            raise ValueError(f"there is nothing to shuffle: count is {count}")
+        self.count = count
         self._seed = _mix(np.array([seed & (1 << 64) - 1], np.uint64))
 
-    def starts(self, step: int, batch_size: int) -> np.ndarray:
-        """Where the windows of a step's batch begin: int64, `b`.
+    def items(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """The epoch and the number of each item in a step's batch, int64, both `b`.
 
         Args:
             step: number of the step, from 0.
-            batch_size: windows in each step.
+            batch_size: items in each step. A batch may begin in one epoch and end in another.
         """
         row = step * batch_size + np.arange(batch_size, dtype=np.int64)
-        epoch, place = np.divmod(row, self.per_epoch)
-        drawn = _mix(epoch.astype(np.uint64) + self._seed)
-        keys = [_mix(drawn + np.uint64(i)) for i in range(ROUNDS + 1)]
-        window = self._permute(place.astype(np.uint64), keys[:ROUNDS])
-        phase = keys[ROUNDS] % np.uint64(self._phases)
-        return (window * np.uint64(self.context) + phase).astype(np.int64)
+        epoch, place = np.divmod(row, self.count)
+        keys = [self.bits(epoch, i) for i in range(ROUNDS)]
+        return epoch, self._permute(place.astype(np.uint64), keys).astype(np.int64)
+
+    def bits(self, epoch: np.ndarray, salt: int) -> np.ndarray:
+        """64 random bits for each epoch, uint64. Salts below `ROUNDS` are those of the order itself."""
+        return _mix(_mix(epoch.astype(np.uint64) + self._seed) + np.uint64(salt))
 
     def _permute(self, place: np.ndarray, keys: list[np.ndarray]) -> np.ndarray:
-        """A permutation of the windows for each set of keys: a Feistel network on an even number of bits.
+        """A permutation of the numbers for each set of keys: a Feistel network on an even number of bits.
 
-        The network permutes all numbers of that many bits, up to four times as many as there are windows. A
-        result that is no window is put through again until it is one ("cycle walking", Black and Rogaway
-        2002), which is again a permutation.
+        The network permutes all numbers of that many bits, up to four times as many as are wanted. A result
+        that is too large is put through again until it is not ("cycle walking", Black and Rogaway 2002),
+        which is again a permutation.
         """
-        half = np.uint64(max(1, ((self.per_epoch - 1).bit_length() + 1) // 2))
+        half = np.uint64(max(1, ((self.count - 1).bit_length() + 1) // 2))
         mask = (np.uint64(1) << half) - np.uint64(1)
         out = place.copy()
         todo = np.arange(len(out))
@@ -80,8 +63,56 @@ class Windows:
             for key in keys:
                 left, right = right, left ^ (_mix(right ^ key[todo]) & mask)
             out[todo] = left << half | right
-            todo = todo[out[todo] >= self.per_epoch]
+            todo = todo[out[todo] >= self.count]
         return out
+
+
+class Windows:
+    """Windows of a text, in a random order that costs no memory.
+
+    An epoch lays windows end to end and visits each exactly once. Neighbours may share tokens: where each token
+    is predicted from those before it, a window begins at the last token of the one before, so that no target
+    comes twice and none is left out. A random phase shifts all windows of an epoch, so that their borders fall
+    elsewhere each time, and what is left out at the ends is less than two windows.
+
+    Args:
+        length: number of tokens in the text.
+        size: tokens in a window.
+        seed: any integer.
+        overlap: tokens that a window shares with the next.
+        phase: shift the windows of each epoch; without it they are the same in every epoch.
+
+    Attributes:
+        stride: tokens from the start of one window to the next.
+        per_epoch: windows in an epoch.
+
+    Raises:
+        UsageError: the text is shorter than one window.
+    """
+
+    def __init__(self, length: int, size: int, seed: int, *, overlap: int = 0, phase: bool = True):
+        if not 0 <= overlap < size:
+            raise ValueError(f"windows of {size} tokens cannot share {overlap} with the next")
+        if length < size:
+            raise UsageError(
+                f"the text has {length} tokens, but a row takes {size}; give more text or a smaller --context"
+            )
+        self.stride = size - overlap
+        room = length - overlap  # n windows take n strides of it
+        self.per_epoch = max(1, (room - (self.stride - 1 if phase else 0)) // self.stride)
+        self._phases = min(self.stride, room - self.per_epoch * self.stride + 1) if phase else 1
+        self._shuffle = Shuffle(self.per_epoch, seed)
+
+    def starts(self, step: int, batch_size: int) -> np.ndarray:
+        """Where the windows of a step's batch begin: int64, `b`.
+
+        Args:
+            step: number of the step, from 0.
+            batch_size: windows in each step.
+        """
+        epoch, window = self._shuffle.items(step, batch_size)
+        phase = self._shuffle.bits(epoch, ROUNDS) % np.uint64(self._phases)
+        return window * self.stride + phase.astype(np.int64)
 
 
 def _mix(x: np.ndarray) -> np.ndarray:

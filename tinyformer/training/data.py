@@ -59,7 +59,8 @@ class Corpus:
 
     @functools.cached_property
     def _order(self) -> text.Windows:
-        return text.Windows(len(self.train), self.context + self.objective.extra_tokens - 1, self.seed)
+        extra = self.objective.extra_tokens
+        return text.Windows(len(self.train), self.context + extra, self.seed, overlap=extra)
 
     def validation_batches(self, rows: int, most_tokens: int) -> Iterator[Batch]:
         """The validation text in batches, the same each time.
