@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyformer import UsageError, backward, no_grad
-from tinyformer.models import PRESETS, ModelConfig, build, default_learning_rate, resolve
+from tinyformer import backward, no_grad
+from tinyformer.models import ModelConfig, build
 from tinyformer.objectives import CausalLM
 
 VARIANTS = {
@@ -120,61 +120,6 @@ def test_tied_head_is_the_embedding():
 def test_bad_ids(ids, error, message):
     with pytest.raises(error, match=message):
         make()(ids)
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"preset": "gpt-2"}, "unknown preset 'gpt-2'; did you mean 'gpt2'?"),
-        ({"heads": 3}, "3 heads do not divide a width of 128; try 2 heads"),
-        ({"layers": 0}, "layers must be at least 1, and is 0"),
-        ({"layers": 10**23}, "layers must be at most 1073741824, and is 100000000000000000000000"),
-        ({"width": 10**23, "layers": 1, "heads": 1}, "width must be at most 1073741824"),
-        ({"width": -4}, "width must be at least 1, and is -4"),
-        ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), and is 1.0"),
-        ({"norm": "batch"}, "unknown norm 'batch'; known are layer, rms"),
-        ({"positions": "learnt"}, "unknown positions 'learnt'; did you mean 'learned'?"),
-        ({"wdith": 3}, "unknown setting 'wdith'; did you mean 'width'?"),
-        (
-            {"width": 6, "heads": 2, "positions": "rotary"},
-            "need an even width per head, and 6 / 2 is 3; try a width of 8",
-        ),
-        ({"width": 7, "heads": 1, "positions": "sinusoidal"}, "need an even width, and it is 7; try 8"),
-        ({"width": 128.0, "hidden": 512, "heads": 4}, "width must be a whole number, and is 128.0"),
-        ({"heads": True}, "heads must be a whole number, and is True"),
-    ],
-)
-def test_bad_sizes_are_one_clear_line(given, message):
-    with pytest.raises(UsageError, match=message.replace("?", r"\?")) as caught:
-        resolve(**{"vocabulary": 65, "preset": None} | given)
-    assert "\n" not in str(caught.value)
-
-
-def test_vocabulary_is_needed():
-    with pytest.raises(UsageError, match="the vocabulary is not known"):
-        resolve("tiny")
-
-
-@given(
-    width=st.one_of(st.none(), st.integers(1, 64).map(lambda n: 2 * n), st.sampled_from([192, 384, 512, 768, 1000])),
-    layers=st.one_of(st.none(), st.integers(1, 30)),
-)
-def test_one_dial_gives_a_whole_model(width, layers):
-    config = resolve(vocabulary=100, width=width, layers=layers)
-    assert config.width == width if width else True
-    assert config.layers == layers if layers else True
-    assert config.hidden == 4 * config.width
-    channels = config.width // config.heads
-    assert channels % 2 == 0
-    assert channels >= 16 or config.width < 32
-    assert channels <= 64 or config.width % 64
-    assert 0 < default_learning_rate(config) <= 0.01
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_is_a_valid_configuration(name):
-    config = resolve(name, **({} if "vocabulary" in PRESETS[name] else {"vocabulary": 100}))
-    assert config.hidden == 4 * config.width
 
 
 def test_the_same_seed_makes_the_same_model():
