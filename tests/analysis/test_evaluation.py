@@ -61,7 +61,7 @@ def test_progress_ends_when_all_is_scored(model, tokenizer, text):
 
 
 def test_damaged_weights_are_no_result(model, tokenizer, text):
-    model.norm.weight.array[:] = np.nan
+    model.stack.norm.weight.array[:] = np.nan
     with pytest.raises(TinyformerError, match="not finite"):
         evaluate_file(model, tokenizer, text)
 

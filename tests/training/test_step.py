@@ -72,10 +72,10 @@ def test_scoring_records_no_graph_in_any_thread(threads):
     recorded = []
 
     class Watched(CausalLM):
-        def loss(self, model, batch, **options):
-            loss = super().loss(model, batch, **options)
-            recorded.append(loss.node is not None)
-            return loss
+        def predict(self, model, batch, **options):
+            prediction = super().predict(model, batch, **options)
+            recorded.append(prediction.logits.node is not None)
+            return prediction
 
     with Workers(threads) as workers:
         mean_loss(tiny()[0], Watched(), [batch(4)], workers)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from ..errors import TinyformerError
 from ..objectives import Batch, CausalLM
-from ..tensor import no_grad
 from ..text import TokenFile, encode_corpus, scoring_rows
 
 TOKENS_AT_ONCE = 4096
@@ -82,8 +81,7 @@ def evaluate_tokens(
     nats, scored = 0.0, 0
     for inputs, targets, weights in scoring_rows(tokens, context, rows, stride=stride):
         batch = Batch(inputs, targets, weights)
-        with no_grad():
-            nats += objective.loss(model, batch, total=1.0).item()
+        nats += objective.score(model, batch)["nats"]
         scored += int(batch.tokens)
         if progress:
             progress(scored, len(tokens) - 1, "scoring the text")

@@ -1,46 +1,42 @@
 """Causal language modelling: predict each token from those before it (Radford 2018, §3.1).
 
-An objective is two functions. `corrupt` turns stretches of text into what the model sees and what it should say, on
-the host; `loss` measures how well it said it. The trainer does not know which objective it runs.
+Nothing is corrupted: the mask inside the decoder hides what comes later, so that one row has a target at each place.
 
-Read before: `tinyformer/models/decoder.py`. Read next: `tinyformer/training/step.py`.
+Read before: `objective.py`, `tinyformer/models/decoder.py`. Read next: `masked.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from .. import fused
-from ..backends import Generator
-from ..tensor import Array, Tensor
+from .. import backends
+from ..tensor import Array
 from .batch import Batch
+from .objective import Objective
 
 
-class CausalLM:
+class CausalLM(Objective):
     """The objective of GPT."""
 
-    extra_tokens = 1  # a stretch is one token longer than the context: each position's target is the next token
+    name, mode = "causal", "decoder"
+    overlap = 1  # the last token of a row, which is only a target there, is the first input of the next
 
-    def corrupt(self, tokens: Array, rng: Any = None) -> Batch:
-        """The stretch without its last token is the input, without its first the target.
+    @classmethod
+    def of(cls, tokenizer: Any, context: int, **options: Any) -> CausalLM:
+        """The objective, which needs no ids."""
+        return cls(**options)
+
+    def row_tokens(self, context: int) -> int:
+        """One more than the context: the target at its last place is the token after it."""
+        return context + 1
+
+    def corrupt(self, rows: Sequence[Array], rngs: Sequence[Any] = ()) -> Batch:
+        """Each row without its last token is the input, without its first the target.
 
         Args:
-            tokens: integers on the host, `b t+1`.
-            rng: unused; nothing is random here.
+            rows: integers on the host, all of one length.
+            rngs: unused; nothing is random here.
         """
+        tokens = backends.of(rows[0]).stack(list(rows))
         return Batch(tokens[:, :-1], tokens[:, 1:])
-
-    def loss(self, model: Any, batch: Batch, *, total: float | None = None, rng: Generator | None = None) -> Tensor:
-        """Mean cross-entropy in nats per target token.
-
-        Args:
-            model: a decoder.
-            batch: from `corrupt`.
-            total: target tokens to divide by; default this batch's. Given the sum over several batches, their losses
-                add up to the loss of all.
-            rng: given in training, for dropout.
-        """
-        logits = model(batch.inputs, rng=rng)
-        xp = logits.backend
-        weights = None if batch.weights is None else xp.from_host(batch.weights)
-        return fused.cross_entropy(logits, xp.from_host(batch.targets), weights, total=total or batch.tokens)

@@ -55,19 +55,19 @@ class Corpus:
         """The batch of a step, counted from 1: a function of (seed, step), whatever came before."""
         starts = self._order.starts(step - 1, rows)
         rng = host_random(self.seed, CORRUPTION, step)
-        return self.objective.corrupt(self.train.windows(starts, self.context + self.objective.extra_tokens), rng)
+        return self.objective.corrupt(self.train.windows(starts, self.objective.row_tokens(self.context)), rng)
 
     @functools.cached_property
     def _order(self) -> text.Windows:
-        extra = self.objective.extra_tokens
-        return text.Windows(len(self.train), self.context + extra, self.seed, overlap=extra)
+        size, overlap = self.objective.row_tokens(self.context), self.objective.overlap
+        return text.Windows(len(self.train), size, self.seed, overlap=overlap)
 
     def validation_batches(self, rows: int, most_tokens: int) -> Iterator[Batch]:
         """The validation text in batches, the same each time.
 
         All of it if it has at most `most_tokens` tokens; else that many, in rows spread evenly over it.
         """
-        extra, count = self.objective.extra_tokens, len(self.validation)
+        extra, count = self.objective.overlap, len(self.validation)
         whole = (count - extra) // self.context
         used = min(whole, max(1, most_tokens // self.context))
         starts = np.arange(used) * whole // used * self.context
@@ -197,7 +197,7 @@ def model_config(config: RunConfig, vocabulary: int | None = None) -> ModelConfi
     given = dict(config.model)
     for field in dataclasses.fields(ModelConfig):
         value = given.get(field.name)
-        kind = {"int": int, "float": (int, float), "bool": bool, "str": str}[str(field.type)]
+        kind = {"int": int, "float": (int, float), "bool": bool, "str": str}[str(field.type).removesuffix(" | None")]
         wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
         if value is not None and wrong:
             raise UsageError(f"{field.name} in [model] should be of type {field.type}, and is {value!r}")

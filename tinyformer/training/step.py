@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from ..objectives import Batch
-from ..tensor import backward, no_grad
+from ..tensor import backward
 from .optimizer import AdamW, FlatParameters, clip_scale
 
 _In, _Out = TypeVar("_In"), TypeVar("_Out")
@@ -96,12 +96,12 @@ def accumulate_gradient(
     Returns:
         The mean loss per target token; not finite where something went wrong.
     """
-    total, losses, row = batch.tokens, [], 0
+    losses, row = [], 0
 
     def run(job: tuple[range, Batch]) -> tuple[float, dict]:
         rows, part = job
         rng = flat.backend.generator(seed, DROPOUT, step, rows=rows)
-        loss = objective.loss(model, part, total=total, rng=rng)
+        loss = objective.loss(model, part, whole=batch, rng=rng)
         return float(loss.item()), backward(loss)
 
     for micro in split(batch, micros):
@@ -170,11 +170,11 @@ def mean_loss(model: Any, objective: Any, batches: Iterable[Batch], workers: Wor
     """The loss without training: mean per target token over all batches, and the number of target tokens."""
 
     def run(rows: Batch) -> tuple[float, float]:
-        return float(objective.loss(model, rows, total=1.0).item()), rows.tokens
+        sums = objective.score(model, rows)
+        return sums["nats"], sums["tokens"]
 
     parts = []
-    with no_grad():
-        for batch in batches:
-            parts += workers.map(run, split(batch, workers.count))
+    for batch in batches:
+        parts += workers.map(run, split(batch, workers.count))
     tokens = math.fsum(tokens for _, tokens in parts)
     return sum(loss for loss, _ in parts) / tokens, tokens

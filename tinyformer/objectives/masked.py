@@ -1,0 +1,120 @@
+"""Masked language modelling: hide some tokens, and predict them from both sides (Devlin 2019, §3.1).
+
+A token is hidden by `<mask>` four times of five. Else the model would see `<mask>` in training and nowhere later, so
+one hidden token in ten stays as it is and one becomes a random token, and the model has to doubt every token.
+
+Rows are cut from a text in which each document stands as `<cls> text <sep>`, wherever the cuts fall. A document that
+was cut gets a new `<cls>` or `<sep>` at the cut. Several short documents share a row, numbered and with positions of
+their own, and do not see each other; so each is read as if it stood alone.
+
+Read before: `objective.py`, `tinyformer/models/encoder.py`. Read next: `next_sentence.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import backends, ops
+from ..backends import Generator
+from ..tensor import Array, Tensor
+from .batch import Batch, pad_rows
+from .objective import Objective, Prediction
+
+SHARE = 0.15  # of the tokens are to be predicted
+MASKED, KEPT = 0.8, 0.1  # of these; the others become random ids
+
+
+class MaskedLM(Objective):
+    """The objective of RoBERTa (Liu 2019): tokens are hidden anew each time a row comes.
+
+    Args:
+        vocabulary: number of ids, `v`.
+        cls: id of the token before a document.
+        sep: id of the token after one.
+        mask: id of the token that hides another.
+        pad: id of the token that fills a row.
+    """
+
+    name, mode = "masked", "encoder"
+
+    def __init__(self, *, vocabulary: int, cls: int, sep: int, mask: int, pad: int) -> None:
+        self.vocabulary, self.cls, self.sep, self.mask, self.pad = vocabulary, cls, sep, mask, pad
+
+    @classmethod
+    def of(cls, tokenizer: Any, context: int, **options: Any) -> MaskedLM:
+        """The objective for a tokenizer with the special tokens of an encoder."""
+        ids = {role: tokenizer.special_id(role) for role in ("cls", "sep", "mask", "pad")}
+        return cls(vocabulary=tokenizer.vocabulary_size, **ids, **options)
+
+    def corrupt(self, rows: Sequence[Array], rngs: Sequence[Any]) -> Batch:
+        """Mend the documents that the row's ends cut, and hide tokens.
+
+        Args:
+            rows: integers on the host, stretches of a text in which documents stand as `<cls> text <sep>`.
+            rngs: one for each row.
+        """
+        tokens, _ = pad_rows([self._mend(row) for row in rows], self.pad)
+        xp = backends.of(tokens)
+        real, begins = tokens != self.pad, tokens == self.cls
+        documents = xp.cumulative_sum(begins, axis=1, dtype=tokens.dtype) * real
+        # The place of each token less that of the last <cls> before it, in all rows laid end to end.
+        flat = xp.reshape(begins, (-1,))
+        starts = xp.concat([xp.asarray([0]), xp.nonzero(flat)[0]])
+        places = xp.arange(flat.shape[0]) - xp.take(starts, xp.cumulative_sum(flat, dtype=starts.dtype))
+        positions = xp.astype(xp.reshape(places, tokens.shape), tokens.dtype) * real
+        inputs, weights = self._hide(tokens, rngs)
+        return Batch(inputs, tokens, weights, mask=documents, positions=positions)
+
+    def _mend(self, row: Array) -> Array:
+        """A row that begins with `<cls>` and ends with `<sep>`; a place that no document needs becomes padding."""
+        mended = backends.of(row).asarray(row, copy=True)
+        if row[0] != self.cls:
+            mended[0] = self.pad if row.shape[0] > 1 and row[1] == self.cls else self.cls
+        if row[-1] != self.sep:
+            mended[-1] = self.pad if row[-1] == self.cls else self.sep
+        return mended
+
+    def _hide(self, tokens: Array, rngs: Sequence[Any]) -> tuple[Array, Array]:
+        """The tokens with some of them hidden, and which: weights, float32, `b t`.
+
+        The number counts `<cls>` and `<sep>` in the row's length, as BERT's create_pretraining_data.py does, but only
+        other tokens are hidden.
+        """
+        xp = backends.of(tokens)
+        inputs, weights = xp.asarray(tokens, copy=True), xp.zeros(tokens.shape, dtype=xp.float32)
+        padding = tokens == self.pad
+        special = padding | (tokens == self.cls) | (tokens == self.sep)
+        for row, rng in zip(range(tokens.shape[0]), rngs, strict=True):
+            ordinary = xp.nonzero(~special[row])[0]
+            count = max(1, round(SHARE * int(xp.sum(~padding[row]))))
+            hidden = rng.permutation(ordinary)[:count]
+            chance, others = rng.random(hidden.size), rng.integers(0, self.vocabulary, hidden.size)
+            unmasked = xp.where(chance < MASKED + KEPT, tokens[row, hidden], others)
+            inputs[row, hidden] = xp.where(chance < MASKED, self.mask, unmasked)
+            weights[row, hidden] = 1
+        return inputs, weights
+
+    def predict(self, model: Any, batch: Batch, *, rng: Generator | None = None) -> Prediction:
+        """The model's logits where there is a target: `n v`.
+
+        Raises:
+            UsageError: the model is of another mode.
+        """
+        self.check(model)
+        return at_targets(model, model.hidden(*batch.ids, **batch.keywords, rng=rng), batch)
+
+
+def at_targets(model: Any, hidden: Tensor, batch: Batch) -> Prediction:
+    """The logits of the places that have a target; the others, six of seven, are not worth the largest product.
+
+    Args:
+        model: an encoder.
+        hidden: what its last block gives, `b t d`.
+        batch: with weights, `b t`.
+    """
+    host = backends.of(batch.weights)
+    targets, weights = host.reshape(batch.targets, (-1,)), host.reshape(batch.weights, (-1,))
+    places = host.nonzero(weights)[0]
+    chosen = ops.take(ops.reshape(hidden, shape=(-1, hidden.shape[-1])), hidden.backend.from_host(places))
+    return Prediction(model.score(chosen), host.take(targets, places), host.take(weights, places))

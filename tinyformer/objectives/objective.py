@@ -1,0 +1,153 @@
+"""What all objectives have in common: a corruption of text, and a loss that says how well it was undone.
+
+`corrupt` turns rows of text into what a model sees and what it should say, on the host. `loss` measures how well it
+said it, with a gradient; `score` adds up what is worth knowing about it, without one. The trainer does not know which
+objective it runs.
+
+Three rules make training repeatable, however its work is cut. A row is corrupted by random numbers of its own, so that
+it does not depend on the rows beside it. The loss of part of a batch is divided by the targets of the whole, so that
+parts add up. And scores are sums, which add up over batches.
+
+Read before: `batch.py`. Read next: `causal.py`, then `masked.py`, `next_sentence.py`, `seq2seq.py` and
+`span_corruption.py`; `tinyformer/training/step.py` calls them.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .. import fused
+from ..backends import Generator
+from ..errors import UsageError
+from ..tensor import Array, Tensor, no_grad
+from .batch import Batch
+
+
+class Prediction(NamedTuple):
+    """A model's answer beside the right one.
+
+    Attributes:
+        logits: `... v`.
+        targets: integers on the host, `...`.
+        weights: of each target, on the host, `...`; None counts each once.
+    """
+
+    logits: Tensor
+    targets: Array
+    weights: Array | None = None
+
+    def nats(self, *, total: float, smoothing: float = 0.0) -> Tensor:
+        """The weighted cross-entropy divided by `total`, a scalar; see `functional.cross_entropy`."""
+        xp = self.logits.backend
+        weights = None if self.weights is None else xp.from_host(self.weights)
+        targets = xp.from_host(self.targets)
+        return fused.cross_entropy(self.logits, targets, weights, total=total, smoothing=smoothing)
+
+    def right(self) -> Array:
+        """Where the most probable token is the target: truth values on the host, `...`."""
+        xp = self.logits.backend
+        return xp.to_host(xp.argmax(self.logits.array, axis=-1)) == self.targets
+
+    def sums(self, right: Array) -> dict[str, float]:
+        """`nats`, `tokens` and `correct` (how many targets are `right`), each by weight."""
+        if self.weights is None:
+            tokens, correct = self.targets.size, right.sum()
+        else:
+            tokens, correct = self.weights.sum(), (self.weights * right).sum()
+        return {"nats": self.nats(total=1.0).item(), "tokens": float(tokens), "correct": float(correct)}
+
+
+class Objective(abc.ABC):
+    """What a model is trained to do.
+
+    Attributes:
+        name: for users.
+        mode: of the models that it trains.
+        overlap: tokens that rows share which are laid end to end.
+        smoothing: of the targets in the loss; see `functional.cross_entropy`.
+    """
+
+    name: str
+    mode: str
+    overlap = 0
+    smoothing = 0.0
+
+    @classmethod
+    @abc.abstractmethod
+    def of(cls, tokenizer: Any, context: int, **options: Any) -> Objective:
+        """The objective for a tokenizer's ids.
+
+        Args:
+            tokenizer: has `vocabulary_size`, `special_id(role)` and `sentinels`.
+            context: of the model.
+            options: of this objective's constructor, beside the ids.
+
+        Raises:
+            UsageError: the tokenizer lacks a token that the objective needs.
+        """
+
+    def row_tokens(self, context: int) -> int:
+        """How many tokens of a text a row takes that fills a context.
+
+        Raises:
+            UsageError: the context is too short or too long for this objective.
+        """
+        return context
+
+    @abc.abstractmethod
+    def corrupt(self, rows: Sequence[Any], rngs: Sequence[Any]) -> Batch:
+        """Make a batch of rows of text.
+
+        Args:
+            rows: integers on the host, each of one axis; or pairs of such.
+            rngs: for each row a `numpy.random.Generator` of its own, from which all that is random in it is drawn.
+        """
+
+    def predict(self, model: Any, batch: Batch, *, rng: Generator | None = None) -> Prediction:
+        """The model's logits for the targets.
+
+        Raises:
+            UsageError: the model is of another mode.
+        """
+        self.check(model)
+        return Prediction(model(*batch.ids, **batch.keywords, rng=rng), batch.targets, batch.weights)
+
+    def loss(self, model: Any, batch: Batch, *, whole: Batch | None = None, rng: Generator | None = None) -> Tensor:
+        """Mean cross-entropy in nats per target token; 0 where there is no target.
+
+        Args:
+            model: of the mode of this objective.
+            batch: from `corrupt`.
+            whole: the batch that this one is a part of, whose targets to divide by; default this one. The losses of
+                its parts add up to its own.
+            rng: given in training, for dropout.
+
+        Raises:
+            UsageError: the model is of another mode.
+        """
+        total = (batch if whole is None else whole).tokens or 1.0
+        return self.predict(model, batch, rng=rng).nats(total=total, smoothing=self.smoothing)
+
+    @no_grad()
+    def score(self, model: Any, batch: Batch) -> dict[str, float]:
+        """What is worth knowing about the model's answers: sums over the batch, without a gradient.
+
+        Returns:
+            `nats`, without smoothing; `tokens`, the targets; `correct`, targets that are the most probable token. Each
+            by weight.
+
+        Raises:
+            UsageError: the model is of another mode.
+        """
+        prediction = self.predict(model, batch)
+        return prediction.sums(prediction.right())
+
+    def check(self, model: Any) -> None:
+        """Raise a UsageError unless the model is of the mode of this objective."""
+        if model.config.mode != self.mode:
+            raise UsageError(
+                f"the objective {self.name} is for models of mode {self.mode}, and this one is of mode "
+                f"{model.config.mode}; give such a model, or an objective of its mode"
+            )
