@@ -4,80 +4,159 @@ Closed formulas: counting GPT-3 allocates nothing. A test holds them to models t
 figures. Convention: a multiplication with its addition is 2 FLOPs, and only matrix products are counted, with
 all of the attention's scores also where a causal mask hides half of them, as the published figures do.
 
-Read before: `tinyformer/models/config.py`.
+Read before: `tinyformer/models/config.py`. Read next: `scale.py`.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ..models import ModelConfig
+from ..objectives import Seq2Seq, SpanCorruption
+from ..objectives.masked import SHARE
+from ..objectives.span_corruption import SHORTEST
 
-_FUSED = ("gelu", "gelu-exact", "relu")  # these keep one array, as wide as their input; the others three
-
-
-def parameters_by_part(config: ModelConfig) -> dict[str, int]:
-    """The number of parameters in each part of a model; a tied output layer has none of its own."""
-    d, f, layers = config.width, config.hidden, config.layers
-    norm = 2 * d if config.norm == "layer" and config.bias else d
-    norms = 2 * layers + (config.norm_position == "pre")
-    maps_up = 2 if config.gated else 1
-    attention, feed_forward = 4 * d * d, (maps_up + 1) * d * f
-    if config.bias:
-        attention += 4 * d
-        feed_forward += maps_up * f + d
-    return {
-        "token embedding": config.vocabulary * d,
-        "position embedding": config.context * d if config.positions == "learned" else 0,
-        "attention": layers * attention,
-        "feed-forward": layers * feed_forward,
-        "norms": norms * norm,
-        "output layer": 0 if config.tied else config.vocabulary * d,
-    }
+_FUSED = ("gelu", "gelu-exact", "relu", "silu")  # these keep one array, as wide as their input; a gate three more
+PRETRAINING_HEADS = ("head transform", "next-sentence head")  # parts that published counts leave out
 
 
-def count_parameters(config: ModelConfig) -> int:
-    """The number of parameters; tied ones count once."""
-    return sum(parameters_by_part(config).values())
+class Lengths(NamedTuple):
+    """Tokens in a row.
+
+    Attributes:
+        source: read by an encoder, `s`; 0 without one.
+        target: read by a decoder, `t`; 0 without one.
+        scored: positions whose logits are computed.
+    """
+
+    source: int
+    target: int
+    scored: int
 
 
-def forward_flops_by_part(config: ModelConfig, tokens: int | None = None) -> dict[str, int]:
-    """FLOPs to read one sequence from its beginning.
+def row_lengths(config: ModelConfig, objective: str | None = None) -> Lengths:
+    """What an objective makes of a row of text, at most.
+
+    A decoder scores each of its positions. Of an encoder's, 15 % are masked and scored (Devlin 2019, §3.1). An
+    encoder-decoder writes the spans that are missing in its source, 114 tokens for 512 (Raffel 2020, §3.1.4); or,
+    with the objective "seq2seq", a target of up to its context.
 
     Args:
         config: of the model.
-        tokens: length of the sequence; the model's context where None.
+        objective: by name; None is the first one of the model's mode.
     """
-    t = config.context if tokens is None else tokens
-    d, layers = config.width, config.layers
-    return {
-        "attention projections": layers * 2 * t * 4 * d * d,
-        "attention scores": layers * 2 * t * t * d,
-        "attention averages": layers * 2 * t * t * d,
-        "feed-forward": layers * 2 * t * (3 if config.gated else 2) * d * config.hidden,
-        "output layer": 2 * t * d * config.vocabulary,
+    context = config.context
+    if config.mode == "decoder":
+        return Lengths(0, context, context)
+    if config.mode == "encoder":
+        return Lengths(context, 0, max(1, round(SHARE * context)))
+    target = context
+    if objective != Seq2Seq.name and context > SHORTEST:
+        _, target = SpanCorruption(sentinels=(), end=0, pad=0).raw_length(context)
+    return Lengths(context, target, target)
+
+
+def parameters_by_part(config: ModelConfig) -> dict[str, int]:
+    """The number of parameters in each part that a model has; a tied output layer has none of its own."""
+    d, v, inner = config.width, config.vocabulary, config.heads * config.channels
+    encoder, decoder, cross = _blocks(config)
+    blocks, stacks = encoder + decoder, bool(encoder) + bool(decoder)
+    norm = 2 * d if config.norm == "layer" and config.bias else d
+    norms = 2 * blocks + cross + stacks * ((config.norm_position == "pre") + config.embedding_norm)
+    maps_up = 2 if config.gated else 1
+    attention, feed_forward = 4 * d * inner, (maps_up + 1) * d * config.hidden
+    if config.bias:
+        attention += 3 * inner + d
+        feed_forward += maps_up * config.hidden + d
+    transform, next_sentence = config.head == "transform", config.next_sentence
+    parts = {
+        "token embedding": v * d,
+        "position embedding": stacks * config.context * d * (config.positions == "learned"),
+        "segment embedding": stacks * config.segments * d,
+        "relative positions": stacks * config.buckets * config.heads * (config.positions == "relative"),
+        "attention": blocks * attention,
+        "cross-attention": cross * attention,
+        "feed-forward": blocks * feed_forward,
+        "norms": norms * norm,
+        "pooler": (d * d + d) * next_sentence,
+        "next-sentence head": (2 * d + 2) * next_sentence,
+        "head transform": (d * d + d + (2 * d if config.norm == "layer" else d) + v) * transform,
+        "output layer": v * d * (not config.tied),
     }
+    return {part: count for part, count in parts.items() if count}
 
 
-def forward_flops(config: ModelConfig, tokens: int | None = None) -> int:
-    """FLOPs to read one sequence, as `forward_flops_by_part`."""
-    return sum(forward_flops_by_part(config, tokens).values())
+def count_parameters(config: ModelConfig, *, heads: bool = True) -> int:
+    """The number of parameters; tied ones count once.
 
-
-def training_flops(config: ModelConfig, sequences: int = 1) -> int:
-    """FLOPs of a training step on so many full contexts: the backward pass takes twice the forward pass.
-
-    Per token that is about 6 FLOPs a parameter (Kaplan 2020, §2.1), and more where the context is long.
+    Args:
+        config: of the model.
+        heads: with those of BERT's pretraining heads: the transform and bias before the output layer, and the
+            next-sentence classifier. Papers print the count without, and with the pooler.
     """
-    return 3 * sequences * forward_flops(config)
+    return sum(n for part, n in parameters_by_part(config).items() if heads or part not in PRETRAINING_HEADS)
 
 
-def training_memory(config: ModelConfig, sequences: int, *, itemsize: int = 4) -> dict[str, int]:
+def _blocks(config: ModelConfig) -> tuple[int, int, int]:
+    """How many blocks an encoder and a decoder have, and how many of these have a cross-attention."""
+    if config.mode == "encoder":
+        return config.layers, 0, 0
+    if config.mode == "decoder":
+        return 0, config.layers, 0
+    decoder = config.decoder_layers or config.layers
+    return config.layers, decoder, decoder
+
+
+def forward_flops_by_part(config: ModelConfig, lengths: Lengths | None = None) -> dict[str, int]:
+    """FLOPs to read one row from its beginning, in each part that a model has.
+
+    Args:
+        config: of the model.
+        lengths: of the row; None is `row_lengths`.
+    """
+    s, t, scored = lengths or row_lengths(config)
+    d, inner = config.width, config.heads * config.channels
+    encoder, decoder, cross = _blocks(config)
+    positions, pairs = encoder * s + decoder * t, encoder * s * s + decoder * t * t
+    parts = {
+        "attention projections": 2 * positions * 4 * d * inner,
+        "attention scores": 2 * pairs * inner,
+        "attention averages": 2 * pairs * inner,
+        "cross-attention projections": cross * 2 * (s + t) * 2 * d * inner,
+        "cross-attention scores": cross * 2 * t * s * inner,
+        "cross-attention averages": cross * 2 * t * s * inner,
+        "feed-forward": 2 * positions * (3 if config.gated else 2) * d * config.hidden,
+        "next-sentence head": 2 * (d * d + 2 * d) * config.next_sentence,
+        "head transform": 2 * scored * d * d * (config.head == "transform"),
+        "output layer": 2 * scored * d * config.vocabulary,
+    }
+    return {part: count for part, count in parts.items() if count}
+
+
+def forward_flops(config: ModelConfig, lengths: Lengths | None = None) -> int:
+    """FLOPs to read one row, as `forward_flops_by_part`."""
+    return sum(forward_flops_by_part(config, lengths).values())
+
+
+def training_flops(config: ModelConfig, sequences: int = 1, lengths: Lengths | None = None) -> int:
+    """FLOPs of a training step on so many rows: the backward pass takes twice the forward pass.
+
+    Per token that is about 6 FLOPs a parameter that it meets (Kaplan 2020, §2.1), and more where the context is long.
+    """
+    return 3 * sequences * forward_flops(config, lengths)
+
+
+def training_memory(
+    config: ModelConfig, sequences: int, lengths: Lengths | None = None, *, itemsize: int = 4
+) -> dict[str, int]:
     """Bytes that a training step holds at its peak.
 
     The activations are an estimate, within a factor of 1.5 of what a step on the CPU holds; the rest is exact.
 
     Args:
         config: of the model.
-        sequences: full contexts in a forward pass, `b`.
+        sequences: rows in a forward pass, `b`.
+        lengths: of a row; None is `row_lengths`.
         itemsize: bytes of a number: 4 for float32, 8 for float64.
     """
     weights = count_parameters(config) * itemsize
@@ -85,26 +164,41 @@ def training_memory(config: ModelConfig, sequences: int, *, itemsize: int = 4) -
         "weights": weights,
         "gradients": weights,
         "optimiser moments": 2 * weights,
-        "activations": sequences * config.context * _kept_per_token(config) * itemsize,
+        "activations": sequences * _kept(config, lengths or row_lengths(config)) * itemsize,
     }
 
 
-def _kept_per_token(config: ModelConfig) -> int:
-    """Numbers kept of each token for the backward pass, by the closures of the layers as they are written."""
-    d, f = config.width, config.hidden
-    scores = config.heads * (config.context + 64) // 2  # a causal attention works by blocks of 64 queries
+def _kept(config: ModelConfig, lengths: Lengths) -> int:
+    """Numbers kept of a row for the backward pass, by the closures of the layers as they are written."""
+    (s, t, scored), d, f = lengths, config.width, config.hidden
+    inner, dropout = config.heads * config.channels, bool(config.dropout)
+    encoder, decoder, cross = _blocks(config)
+    # The norm and its output; queries, keys, values and joined heads; the dropout of what is added to the stream.
+    attention = 2 * d + 4 * inner + d * dropout
     hidden = f + (2 * f if config.gated else 0) + (f if config.activation in _FUSED else 3 * f)
-    dropped = 2 * d + config.heads * config.context // 4 if config.dropout else 0  # truth values take a quarter
-    block = 4 * d + 3 * d + scores + d + hidden + dropped  # two norms; queries, keys, values; scores; joined heads
-    return config.layers * block + 3 * d + 2 * config.vocabulary
+    block = attention + 2 * d + hidden + d * dropout
+    truth = 0.25 * dropout  # values of one byte beside weights of four
+
+    def weights(queries: int, keys: float) -> float:
+        return config.heads * queries * keys * (1 + truth)
+
+    kept = encoder * (s * block + weights(s, s))
+    kept += decoder * (t * block + weights(t, (t + 64) / 2))  # a causal attention works by blocks of 64 queries
+    kept += cross * (t * (attention - 2 * inner) + s * 2 * inner + weights(t, s))
+    kept += 3 * d * (s + t) + scored * (2 * config.vocabulary + (5 * d if config.head == "transform" else 0))
+    return round(kept)
 
 
 def generation_memory(config: ModelConfig, sequences: int = 1, *, itemsize: int = 4) -> dict[str, int]:
-    """Bytes that writing text takes: the weights, and the keys and values of a full context."""
-    return {
+    """Bytes that writing text takes: the weights, and the keys and values of full contexts. An encoder writes none."""
+    _, decoder, cross = _blocks(config)
+    keys_values = sequences * 2 * config.context * config.heads * config.channels * itemsize
+    parts = {
         "weights": count_parameters(config) * itemsize,
-        "key/value cache": sequences * 2 * config.layers * config.context * config.width * itemsize,
+        "key/value cache": decoder * keys_values,
+        "cross-attention cache": cross * keys_values,
     }
+    return {part: count for part, count in parts.items() if count} if decoder else {}
 
 
 def summary(config: ModelConfig, sequences: int = 1, *, itemsize: int = 4) -> dict[str, dict[str, int]]:
@@ -112,7 +206,7 @@ def summary(config: ModelConfig, sequences: int = 1, *, itemsize: int = 4) -> di
 
     Args:
         config: of the model.
-        sequences: full contexts in a forward pass of training.
+        sequences: rows in a forward pass of training.
         itemsize: bytes of a number: 4 for float32, 8 for float64.
     """
     sections = {
@@ -121,11 +215,12 @@ def summary(config: ModelConfig, sequences: int = 1, *, itemsize: int = 4) -> di
         "training_bytes": training_memory(config, sequences, itemsize=itemsize),
         "generation_bytes": generation_memory(config, itemsize=itemsize),
     }
-    sections = {name: parts | {"total": sum(parts.values())} for name, parts in sections.items()}
-    forward = sections["forward_flops"]["total"]
-    sections["forward_flops"]["per token"] = forward // config.context
+    sections = {name: parts | {"total": sum(parts.values())} for name, parts in sections.items() if parts}
+    lengths, forward = row_lengths(config), sections["forward_flops"]["total"]
+    tokens = lengths.source + lengths.target
+    sections["forward_flops"]["per token"] = forward // tokens
     sections["training_flops"] = {
         "total": training_flops(config, sequences),
-        "per token": 3 * forward // config.context,
+        "per token": 3 * forward // tokens,
     }
     return sections
