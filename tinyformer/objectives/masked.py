@@ -47,12 +47,15 @@ class MaskedLM(Objective):
         ids = {role: tokenizer.special_id(role) for role in ("cls", "sep", "mask", "pad")}
         return cls(vocabulary=tokenizer.vocabulary_size, **ids, **options)
 
-    def corrupt(self, rows: Sequence[Array], rngs: Sequence[Any]) -> Batch:
+    def corrupt(
+        self, rows: Sequence[Array], rngs: Sequence[Any] = (), *, hidden: Sequence[Array] | None = None
+    ) -> Batch:
         """Mend the documents that the row's ends cut, and hide tokens.
 
         Args:
             rows: integers on the host, stretches of a text in which documents stand as `<cls> text <sep>`.
             rngs: one for each row.
+            hidden: for each row, True where `<mask>` shall stand; default drawn.
         """
         tokens, _ = pad_rows([self._mend(row) for row in rows], self.pad)
         xp = backends.of(tokens)
@@ -63,16 +66,20 @@ class MaskedLM(Objective):
         starts = xp.concat([xp.asarray([0]), xp.nonzero(flat)[0]])
         places = xp.arange(flat.shape[0]) - xp.take(starts, xp.cumulative_sum(flat, dtype=starts.dtype))
         positions = xp.astype(xp.reshape(places, tokens.shape), tokens.dtype) * real
-        inputs, weights = self._hide(tokens, rngs)
+        if hidden is None:
+            inputs, weights = self._hide(tokens, rngs)
+        else:
+            chosen, _ = pad_rows(hidden, False)
+            inputs, weights = xp.where(chosen, self.mask, tokens), xp.astype(chosen, xp.float32)
         return Batch(inputs, tokens, weights, mask=documents, positions=positions)
 
     def _mend(self, row: Array) -> Array:
         """A row that begins with `<cls>` and ends with `<sep>`; a place that no document needs becomes padding."""
         mended = backends.of(row).asarray(row, copy=True)
-        if row[0] != self.cls:
-            mended[0] = self.pad if row.shape[0] > 1 and row[1] == self.cls else self.cls
         if row[-1] != self.sep:
             mended[-1] = self.pad if row[-1] == self.cls else self.sep
+        if row[0] != self.cls:
+            mended[0] = self.pad if row.shape[0] > 1 and row[1] == self.cls else self.cls
         return mended
 
     def _hide(self, tokens: Array, rngs: Sequence[Any]) -> tuple[Array, Array]:
@@ -116,5 +123,7 @@ def at_targets(model: Any, hidden: Tensor, batch: Batch) -> Prediction:
     host = backends.of(batch.weights)
     targets, weights = host.reshape(batch.targets, (-1,)), host.reshape(batch.weights, (-1,))
     places = host.nonzero(weights)[0]
+    if not places.shape[0]:
+        places = host.arange(1)  # whose weight is 0: kernels need a row
     chosen = ops.take(ops.reshape(hidden, shape=(-1, hidden.shape[-1])), hidden.backend.from_host(places))
     return Prediction(model.score(chosen), host.take(targets, places), host.take(weights, places))

@@ -118,20 +118,24 @@ class SpanCorruption(Objective):
         in_turn = xp.reshape(xp.stack([kept, taken], axis=1), (-1,))
         return xp.repeat(xp.arange(2 * spans) % 2 == 1, in_turn)[:length]
 
-    def corrupt(self, rows: Sequence[Array], rngs: Sequence[Any]) -> Batch:
+    def corrupt(
+        self, rows: Sequence[Array], rngs: Sequence[Any] = (), *, hidden: Sequence[Array] | None = None
+    ) -> Batch:
         """Take spans out of texts.
 
         Args:
             rows: integers on the host, each of one axis.
             rngs: one for each row.
+            hidden: for each row, True where a token is taken out; default drawn.
 
         Raises:
             UsageError: a row has more spans than there are sentinels.
         """
-        self._check_sentinels(max(row.shape[0] for row in rows))
-        masks = [self.noise_mask(row.shape[0], rng) for row, rng in zip(rows, rngs, strict=True)]
-        inputs = [mark_spans(row, mask, self.sentinels) for row, mask in zip(rows, masks)]
-        targets = [mark_spans(row, ~mask, self.sentinels) for row, mask in zip(rows, masks)]
+        if hidden is None:
+            self._check_sentinels(max(row.shape[0] for row in rows))
+            hidden = [self.noise_mask(row.shape[0], rng) for row, rng in zip(rows, rngs, strict=True)]
+        inputs = [mark_spans(row, mask, self.sentinels) for row, mask in zip(rows, hidden)]
+        targets = [mark_spans(row, ~mask, self.sentinels) for row, mask in zip(rows, hidden)]
         return teacher_forced(inputs, targets, end=self.end, pad=self.pad)
 
 
