@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from tinyformer.errors import UsageError
+
 
 class StandInCache:
     def __init__(self, batch):
@@ -17,7 +19,7 @@ class StandInModel:
     """Logits that depend on every token of the window and on its length, so that a wrong window shows."""
 
     def __init__(self, vocabulary=5, context=8, seed=0, scale=2.0):
-        self.config = SimpleNamespace(vocabulary=vocabulary, context=context)
+        self.config = SimpleNamespace(mode="decoder", vocabulary=vocabulary, context=context)
         rng = np.random.default_rng(seed)
         self.embedding = rng.normal(size=(vocabulary, 16))
         self.head = rng.normal(size=(16, vocabulary)) * scale
@@ -56,6 +58,9 @@ class ByteTokenizer:
 
     def encode(self, text, name="the text"):
         return np.array([byte - self.first for byte in text if 0 <= byte - self.first < self.vocabulary_size])
+
+    def special_id(self, role):
+        raise UsageError(f"no token for {role}")
 
     def decode(self, ids):
         return bytes(int(token) + self.first for token in ids)

@@ -1,11 +1,21 @@
 """Writing text with a trained model.
 
 Reading order: `options` (what can be asked for), `filters` (logits to a distribution), `strategies`
-(sampling, beam search), `state` (a model as the loop sees it), `streaming`, `decode` (the loop).
+(sampling, beam search), `state` (a model as the loop sees it), `streaming`, `prompts`, `decode` (the loop), `fill`.
 """
 
 from .decode import Piece, decode, generate, generate_texts, sample_text
 from .options import Options
-from .state import DecoderState, State
+from .state import DecoderState, EncoderDecoderState, State
 
-__all__ = ["DecoderState", "Options", "Piece", "State", "decode", "generate", "generate_texts", "sample_text"]
+__all__ = [
+    "DecoderState",
+    "EncoderDecoderState",
+    "Options",
+    "Piece",
+    "State",
+    "decode",
+    "generate",
+    "generate_texts",
+    "sample_text",
+]

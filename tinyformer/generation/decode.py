@@ -2,17 +2,19 @@
 
 `decode` is that loop: a state gives logits, a strategy chooses, until the texts are complete. `generate` puts
 text around it: a prompt in, pieces of text out as they are written.
-Read `state.py` and `strategies.py` first.
+
+Read before: `state.py`, `strategies.py`, `prompts.py`. Read next: `fill.py`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import TinyformerError
+from ..errors import UsageError
 from .options import Options
-from .state import DecoderState, State
+from .prompts import check_length, check_tokenizer, encode_prompt, encode_source, end_token
+from .state import DecoderState, EncoderDecoderState, State
 from .strategies import BeamSearch, Ended, Sampler, Settled, Strategy
 from .streaming import TextStream
 
@@ -35,9 +37,10 @@ class Piece:
 
     Attributes:
         sample: which of the samples.
-        text: whole UTF-8 characters, as long as the model writes valid ones.
-        ended: None, or with a sample's last piece why it ended: "stop" or "length".
-        tokens: how many tokens the sample has so far.
+        text: whole UTF-8 characters, as long as the model writes valid ones. Special tokens stand there by name,
+            such as the sentinels of a T5, except the end token, which is not shown.
+        ended: None, or with a sample's last piece why it ended: "end" (by the end token), "stop" or "length".
+        tokens: how many tokens the sample has so far, the end token included.
         score: of a text found by beam search (see `strategies.BeamSearch`), else 0.
     """
 
@@ -48,55 +51,72 @@ class Piece:
     score: float = 0.0
 
 
-def generate(model, tokenizer, prompt: bytes, options: Options | None = None) -> Iterator[Piece]:
-    """Continue a prompt; the text comes in pieces while it is written.
+def generate(model, tokenizer, prompt: bytes | np.ndarray, options: Options | None = None) -> Iterator[Piece]:
+    """Write after a prompt; the text comes in pieces while it is written.
 
-    The prompt is not repeated. An empty one begins a new line. A text may grow longer than the model's
-    context (`state.window_length` has the rule). What cannot be done is refused by the call itself, before the
-    first piece is asked for.
+    A decoder continues the prompt, which is not repeated. An empty one begins a new line. The text may grow
+    longer than the model's context (`state.window_length` has the rule).
+
+    To an encoder-decoder the prompt is the source, in which names of special tokens, such as `<extra_id_0>`, mean
+    these. What it writes is at most as long as its context.
+
+    A text ends at the tokenizer's end token, where it has one. What cannot be done is refused by the call itself,
+    before the first piece is asked for.
 
     Args:
-        model: a decoder, as `tinyformer.load` returns it.
+        model: a decoder or an encoder-decoder, as `tinyformer.load` returns it.
         tokenizer: the one that the model was trained with.
-        prompt: any bytes that the tokenizer can encode.
+        prompt: any bytes that the tokenizer can encode; or ready-made ids, 1-d, as the model reads them: a source
+            with its end token and without padding.
         options: how to choose tokens; the defaults of `Options` where None.
 
     Raises:
+        UsageError: the model is an encoder, or a source is empty or longer than learned positions.
         TinyformerError: the tokenizer is another model's, the prompt cannot be encoded, or the model's
             output is not finite.
     """
-    options = options or Options()
-    if tokenizer.vocabulary_size > model.config.vocabulary:
-        raise TinyformerError(
-            f"the tokenizer has {tokenizer.vocabulary_size} tokens and the model {model.config.vocabulary}: "
-            "use the tokenizer that the model was trained with"
-        )
-    ids = encode_prompt(tokenizer, prompt)
-    ended = end_test(tokenizer, options.stop)
+    config = model.config
+    if config.mode == "encoder":
+        raise UsageError("this model is an encoder, which cannot write text: use tinyformer fill")
+    check_tokenizer(model, tokenizer)
+    options = (options or Options()).for_mode(config.mode)
+    size = tokenizer.vocabulary_size
+    if config.mode == "decoder":
+        ids = prompt if isinstance(prompt, np.ndarray) else encode_prompt(tokenizer, prompt)
+        state = DecoderState(model, ids, cached=options.cache, vocabulary=size)
+    else:
+        source = prompt if isinstance(prompt, np.ndarray) else encode_source(tokenizer, prompt)
+        check_length(model, source, "the source")
+        start = tokenizer.special_id("pad")
+        state = EncoderDecoderState(model, source, start, cached=options.cache, vocabulary=size)
+        options = replace(options, tokens=min(options.tokens, config.context))
+        ids = np.empty(0, dtype=np.int64)  # an answer may well repeat its source
     strategy_type = Sampler if options.beams is None else BeamSearch
-    strategy = strategy_type(ids, model.config.vocabulary, options, ended)
-    return _pieces(DecoderState(model, ids, cached=options.cache), strategy, tokenizer, options)
+    end = end_token(tokenizer)
+    strategy = strategy_type(ids, size, options, end_test(tokenizer, options.stop, end))
+    return _pieces(decode(state, strategy, options.tokens), tokenizer, options, end)
 
 
-def _pieces(state: State, strategy: Strategy, tokenizer, options: Options) -> Iterator[Piece]:
+def _pieces(found: Iterator[Settled], tokenizer, options: Options, end: int | None) -> Iterator[Piece]:
     """What a strategy settles, as text that may be shown."""
     streams = [TextStream(options.stop) for _ in range(options.samples)]
     counts = [0] * options.samples
-    for settled in decode(state, strategy, options.tokens):
-        stream = streams[settled.sample]
-        counts[settled.sample] += len(settled.tokens)
-        text = stream.push(tokenizer.decode(settled.tokens))
+    for settled in found:
+        stream, tokens = streams[settled.sample], settled.tokens
+        counts[settled.sample] += len(tokens)
+        complete = tokens[-1] == end
+        text = stream.push(tokenizer.decode(tokens[:-1] if complete else tokens))
         ended_by = None
         if stream.stopped:
             ended_by = "stop"
-        elif counts[settled.sample] == options.tokens:
-            text, ended_by = text + stream.close(), "length"
+        elif complete or counts[settled.sample] == options.tokens:
+            text, ended_by = text + stream.close(), "end" if complete else "length"
         if text or ended_by:
             yield Piece(settled.sample, text, ended_by, counts[settled.sample], settled.score)
 
 
-def generate_texts(model, tokenizer, prompt: bytes, options: Options | None = None) -> list[bytes]:
-    """The continuations of a prompt as whole texts, one per sample. Arguments as for `generate`."""
+def generate_texts(model, tokenizer, prompt: bytes | np.ndarray, options: Options | None = None) -> list[bytes]:
+    """What is written after a prompt as whole texts, one per sample. Arguments as for `generate`."""
     options = options or Options()
     texts = [b""] * options.samples
     for piece in generate(model, tokenizer, prompt, options):
@@ -118,24 +138,14 @@ def sample_text(
     return generate_texts(model, tokenizer, prompt, options)[0]
 
 
-def encode_prompt(tokenizer, prompt: bytes) -> np.ndarray:
-    """Token ids of a prompt, at least one; a new line for an empty prompt, or token 0 where there is none."""
-    if prompt:
-        ids = tokenizer.encode(prompt, "the prompt")
-    else:
-        try:
-            ids = tokenizer.encode(b"\n")
-        except TinyformerError:
-            ids = [0]
-    return np.asarray(ids, dtype=np.int64)
-
-
-def end_test(tokenizer, stop: Sequence[bytes]) -> Ended:
-    """A test of whether the newest of some generated tokens completes a stop text."""
+def end_test(tokenizer, stop: Sequence[bytes], end: int | None) -> Ended:
+    """A test of whether the newest of some generated tokens is the end token, or completes a stop text."""
     # A token is at least one byte, so a stop text that ends in the newest token lies in this many tokens.
     reach = max(map(len, stop), default=0)
 
     def ended(tokens: Sequence[int]) -> bool:
+        if tokens[-1] == end:
+            return True
         if not stop:
             return False
         tail = tokenizer.decode(tokens[-reach:])

@@ -3,9 +3,11 @@
 Read before `decode.py`, which carries them out. The defaults here are the command line's defaults too.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from ..errors import UsageError
+
+TEMPERATURES = {"decoder": 0.8, "encoder-decoder": 0.0}
 
 
 @dataclass(frozen=True)
@@ -13,11 +15,13 @@ class Options:
     """What to generate and how to choose each token.
 
     Attributes:
-        tokens: how many tokens to write at most, per sample.
-        temperature: logits are divided by it; 0 takes the likeliest token each time (greedy).
+        tokens: how many tokens to write at most, per sample; an encoder-decoder's context is a further limit.
+        temperature: logits are divided by it; 0 takes the likeliest token each time (greedy). None stands for
+            what suits the mode, see `for_mode`.
         top_k: keep only the k likeliest tokens.
         top_p: keep the smallest set of likeliest tokens whose probability reaches p (Holtzman 2020, §3.1).
-        repetition_penalty: weakens every token already seen; 1 is off (Keskar 2019, §4.1).
+        repetition_penalty: weakens every token already seen, in the prompt of a decoder or in what was written;
+            1 is off (Keskar 2019, §4.1).
         stop: texts that end a sample as soon as it contains one; the stop text itself is left out.
         seed: sample i draws from the stream (seed, i), whatever the other samples do.
         samples: how many texts.
@@ -31,7 +35,7 @@ class Options:
     """
 
     tokens: int = 200
-    temperature: float = 0.8
+    temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
     repetition_penalty: float = 1.0
@@ -48,7 +52,7 @@ class Options:
             value = getattr(self, field.name)
             if field.name in at_least_one and value is not None and value < 1:
                 raise UsageError(f"{_words(field.name)} must be at least 1, not {value}")
-        if not 0 <= self.temperature < float("inf"):
+        if self.temperature is not None and not 0 <= self.temperature < float("inf"):
             raise UsageError(f"temperature must be 0 (always the likeliest token) or more, not {self.temperature}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise UsageError(f"top p must be above 0 and at most 1, not {self.top_p}")
@@ -63,6 +67,15 @@ class Options:
         if b"" in self.stop:
             raise UsageError("a stop text must not be empty")
         self._check_together()
+
+    def for_mode(self, mode: str) -> "Options":
+        """The same with a temperature: 0.8 for a decoder, whose text should not repeat itself, and 0 for an
+        encoder-decoder, of which one expects the answer.
+
+        Raises:
+            UsageError: several samples of one answer are asked for.
+        """
+        return self if self.temperature is not None else replace(self, temperature=TEMPERATURES[mode])
 
     def _check_together(self) -> None:
         if self.beams is not None and (self.top_k is not None or self.top_p is not None):

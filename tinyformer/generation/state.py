@@ -1,16 +1,19 @@
 """What a decoding loop asks of a model: next-token logits for rows, and rows that move on.
 
-`State` is all that `decode.py` knows. `DecoderState` implements it for a decoder-only model, with a key/value
-cache or without; an encoder-decoder implements the same two methods and is decoded by the same loop.
+`State` is all that `decode.py` knows. `DecoderState` continues a prompt, `EncoderDecoderState` answers a source;
+both read a token once with a key/value cache, or all tokens again at each step without.
+
+Read before: `tinyformer/models/decoder.py`, `encoder_decoder.py`. Read next: `strategies.py`.
 """
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import numpy as np
 
 from .. import backends
 from ..errors import TinyformerError
-from ..tensor import no_grad
+from ..tensor import Tensor, no_grad
 
 
 class State(Protocol):
@@ -34,7 +37,7 @@ class State(Protocol):
 
 
 def window_length(tokens: int, context: int) -> int:
-    """How many of the newest of `tokens` tokens a model with this context looks at.
+    """How many of the newest of `tokens` tokens a decoder with this context looks at.
 
     All of them while they fit. When the window is full, its oldest half is dropped and the rest is read
     again, which costs once per half context and not at every token. The length depends on the number of
@@ -46,20 +49,15 @@ def window_length(tokens: int, context: int) -> int:
     return context + 1 - dropped + (tokens - context - 1) % dropped
 
 
-class DecoderState:
-    """A decoder-only model that continues one prompt.
+class _ModelState(ABC):
+    """Rows of tokens that a model reads; final classes say how, and what happens when the context is full."""
 
-    Args:
-        model: called as `model(ids, cache=...)`, giving logits `b t v`.
-        prompt: token ids, at least one, 1-d.
-        cached: keep keys and values of earlier positions instead of computing them again.
-    """
-
-    def __init__(self, model, prompt: np.ndarray, *, cached: bool = True):
+    def __init__(self, model, first: np.ndarray, *, cached: bool, vocabulary: int | None):
         self.model = model
         self.context = model.config.context
         self.cached = cached
-        self.window = np.asarray(prompt)[None, -window_length(len(prompt), self.context) :]
+        self.vocabulary = vocabulary
+        self.window = np.asarray(first)[None, -self._length(len(first)) :]
         self.cache = None
 
     def start(self) -> np.ndarray:
@@ -67,7 +65,7 @@ class DecoderState:
 
     def advance(self, parents: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         window = np.concatenate([self.window[parents], tokens[:, None]], axis=1)
-        length = window_length(window.shape[1], self.context)
+        length = self._length(window.shape[1])
         overflows = length < window.shape[1]
         unmoved = np.array_equal(parents, np.arange(len(self.window)))
         self.window = window[:, -length:]
@@ -75,16 +73,87 @@ class DecoderState:
             return self._read_window()
         if not unmoved:
             self.cache.select(parents)
-        return self._logits(self.window[:, -1:])
+        return self._read(self.window[:, -1:])
 
     def _read_window(self) -> np.ndarray:
-        self.cache = self.model.new_cache(len(self.window)) if self.cached else None
-        return self._logits(self.window)
+        self.cache = self._new_cache(len(self.window)) if self.cached else None
+        return self._read(self.window)
 
-    def _logits(self, ids: np.ndarray) -> np.ndarray:
+    def _read(self, ids: np.ndarray) -> np.ndarray:
         with no_grad():
-            logits = self.model(ids, cache=self.cache, last_only=True).array[:, -1]
+            logits = self._logits(ids).array[:, -1, : self.vocabulary]
         return finite(backends.of(logits).to_host(logits))
+
+    @abstractmethod
+    def _length(self, tokens: int) -> int:
+        """How many of the newest of `tokens` tokens are looked at."""
+
+    @abstractmethod
+    def _new_cache(self, rows: int):
+        """An empty key/value cache."""
+
+    @abstractmethod
+    def _logits(self, ids: np.ndarray) -> Tensor:
+        """Of what follows the ids `b t` and, with a cache, all before them: `b 1 v`."""
+
+
+class DecoderState(_ModelState):
+    """A decoder that continues one prompt, as far as one likes.
+
+    Args:
+        model: called as `model(ids, cache=..., last_only=True)`, giving logits.
+        prompt: token ids, at least one, 1-d.
+        cached: keep keys and values of earlier positions instead of computing them again.
+        vocabulary: how many ids have a meaning, where the model has room for more.
+    """
+
+    def __init__(self, model, prompt: np.ndarray, *, cached: bool = True, vocabulary: int | None = None):
+        super().__init__(model, prompt, cached=cached, vocabulary=vocabulary)
+
+    def _length(self, tokens: int) -> int:
+        return window_length(tokens, self.context)
+
+    def _new_cache(self, rows: int):
+        return self.model.new_cache(rows)
+
+    def _logits(self, ids: np.ndarray) -> Tensor:
+        return self.model(ids, cache=self.cache, last_only=True)
+
+
+class EncoderDecoderState(_ModelState):
+    """An encoder-decoder that answers one source with a target of at most the context's length.
+
+    The source is encoded once, and with the cache also the keys and values of it that all layers look at. They
+    have one row, which serves all rows of the target.
+
+    Args:
+        model: an encoder-decoder.
+        source: token ids, at least one, 1-d, as the encoder reads them.
+        start: the token that stands before a target.
+        cached: keep keys and values of earlier positions instead of computing them again.
+        vocabulary: how many ids have a meaning, where the model has room for more.
+    """
+
+    def __init__(self, model, source: np.ndarray, start: int, *, cached: bool = True, vocabulary: int | None = None):
+        super().__init__(model, np.array([start]), cached=cached, vocabulary=vocabulary)
+        self.source = np.asarray(source)[None]
+        self.memory = None
+
+    def start(self) -> np.ndarray:
+        with no_grad():
+            self.memory = self.model.encode(self.source)
+        return super().start()
+
+    def _length(self, tokens: int) -> int:
+        if tokens > self.context:  # to forget its beginning, as a decoder does, would make another target of it
+            raise ValueError(f"a target has at most {self.context} tokens, the model's context")
+        return tokens
+
+    def _new_cache(self, rows: int):
+        return self.model.new_cache(rows, self.memory)
+
+    def _logits(self, ids: np.ndarray) -> Tensor:
+        return self.model.decode(ids, self.memory, cache=self.cache, last_only=True)
 
 
 def finite(logits: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ class Strategy(Protocol):
     def step(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Settled]]:
         """Choose from logits `b v`: the parents and tokens of the rows that go on, and what is settled now.
 
-        The first call sees one row, the prompt. No rows left means that the texts are complete.
+        The first call sees one row, which all texts continue. No rows left means that the texts are complete.
         """
         ...
 
@@ -43,16 +43,22 @@ class Sampler:
 
     Every sample has its own random stream and uses one number of it per token, so that it does not depend
     on how many others are drawn beside it.
+
+    Args:
+        seen: tokens that the repetition penalty counts as having occurred.
+        vocabulary: `v`.
+        options: how to choose; `temperature` is a number here.
+        ended: whether a text is complete.
     """
 
-    def __init__(self, prompt: np.ndarray, vocabulary: int, options: Options, ended: Ended):
+    def __init__(self, seen: np.ndarray, vocabulary: int, options: Options, ended: Ended):
         self.options = options
         self.ended = ended
         self.samples = np.arange(options.samples)  # the sample that each row belongs to
-        self.parents = np.zeros(options.samples, dtype=np.int64)  # at first all rows continue the prompt
+        self.parents = np.zeros(options.samples, dtype=np.int64)  # at first all continue one row
         self.streams = [np.random.default_rng([options.seed, sample]) for sample in self.samples]
         self.texts: list[list[int]] = [[] for _ in self.samples]
-        self.seen = _seen(prompt, vocabulary)
+        self.seen = _marked(seen, vocabulary)
 
     def step(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Settled]]:
         logits, self.seen = logits[self.parents], self.seen[self.parents]
@@ -90,16 +96,17 @@ class BeamSearch:
     """Keep the `beams` likeliest unfinished texts at each step; settle the best finished ones at the end.
 
     A text's score is its log-probability divided by ((5 + length) / 6) ** length_penalty (Wu 2016, eq. 14).
-    The search ends when no unfinished text can still beat the finished ones that will be returned.
+    The length counts the end token, where there is one. The search ends when no unfinished text can still beat
+    the finished ones that will be returned. Arguments as for `Sampler`.
     """
 
-    def __init__(self, prompt: np.ndarray, vocabulary: int, options: Options, ended: Ended):
+    def __init__(self, seen: np.ndarray, vocabulary: int, options: Options, ended: Ended):
         self.options = options
         self.ended = ended
         self.texts: list[list[int]] = [[]]
         self.totals = np.zeros(1)  # log-probability of each unfinished text
         self.finished: list[Settled] = []
-        self.seen = _seen(prompt, vocabulary)
+        self.seen = _marked(seen, vocabulary)
 
     def step(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Settled]]:
         logits = penalise_repetition(logits, self.seen, self.options.repetition_penalty)
@@ -166,7 +173,8 @@ def largest(values: np.ndarray, count: int) -> np.ndarray:
     return chosen[np.argsort(-values[chosen], kind="stable")][:count]
 
 
-def _seen(prompt: np.ndarray, vocabulary: int) -> np.ndarray:
-    seen = np.zeros((1, vocabulary), dtype=bool)
-    seen[0, prompt] = True
-    return seen
+def _marked(tokens: np.ndarray, vocabulary: int) -> np.ndarray:
+    """True for these tokens, `1 v`."""
+    marked = np.zeros((1, vocabulary), dtype=bool)
+    marked[0, tokens] = True
+    return marked
