@@ -181,4 +181,4 @@ def visible(xp: Any, mask: Any, queries: int) -> Array | None:
     if mask.dtype == xp.bool:
         return mask[:, None, None, :]
     alike = mask[:, -queries:, None] == mask[:, None, :]
-    return xp.logical_and(alike, (mask != 0)[:, None, :])[:, None]
+    return xp.logical_and(alike, (mask != 0)[:, None, :])[:, None, ...]

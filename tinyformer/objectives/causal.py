@@ -22,11 +22,6 @@ class CausalLM(Objective):
     name, mode = "causal", "decoder"
     overlap = 1  # the last token of a row, which is only a target there, is the first input of the next
 
-    @classmethod
-    def of(cls, tokenizer: Any, context: int, **options: Any) -> CausalLM:
-        """The objective, which needs no ids."""
-        return cls(**options)
-
     def row_tokens(self, context: int) -> int:
         """One more than the context: the target at its last place is the token after it."""
         return context + 1

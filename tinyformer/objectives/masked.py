@@ -13,7 +13,7 @@ Read before: `objective.py`, `tinyformer/models/encoder.py`. Read next: `next_se
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from .. import backends, ops
 from ..backends import Generator
@@ -37,15 +37,15 @@ class MaskedLM(Objective):
     """
 
     name, mode = "masked", "encoder"
+    roles = ("cls", "sep", "mask", "pad")
 
     def __init__(self, *, vocabulary: int, cls: int, sep: int, mask: int, pad: int) -> None:
         self.vocabulary, self.cls, self.sep, self.mask, self.pad = vocabulary, cls, sep, mask, pad
 
     @classmethod
-    def of(cls, tokenizer: Any, context: int, **options: Any) -> MaskedLM:
+    def of(cls, tokenizer: Any, context: int, /, **options: Any) -> Self:
         """The objective for a tokenizer with the special tokens of an encoder."""
-        ids = {role: tokenizer.special_id(role) for role in ("cls", "sep", "mask", "pad")}
-        return cls(vocabulary=tokenizer.vocabulary_size, **ids, **options)
+        return super().of(tokenizer, context, vocabulary=tokenizer.vocabulary_size, **options)
 
     def corrupt(
         self, rows: Sequence[Array], rngs: Sequence[Any] = (), *, hidden: Sequence[Array] | None = None

@@ -11,7 +11,7 @@ Read before: `masked.py`. Read next: `seq2seq.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from .. import backends
 from ..backends import Generator
@@ -52,7 +52,7 @@ class NextSentence(MaskedLM):
             raise UsageError(f"next-sentence prediction needs a context of at least {SPECIAL + 2}, and has {context}")
 
     @classmethod
-    def of(cls, tokenizer: Any, context: int, **options: Any) -> NextSentence:
+    def of(cls, tokenizer: Any, context: int, /, **options: Any) -> Self:
         """The objective for a tokenizer with the special tokens of an encoder; `line_ends` is an option."""
         return super().of(tokenizer, context, context=context, **options)
 

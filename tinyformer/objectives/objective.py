@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from .. import fused
 from ..backends import Generator
@@ -65,28 +65,30 @@ class Objective(abc.ABC):
     Attributes:
         name: for users.
         mode: of the models that it trains.
+        roles: of the special tokens that it needs, whose ids its constructor takes.
         overlap: tokens that rows share which are laid end to end.
         smoothing: of the targets in the loss; see `functional.cross_entropy`.
     """
 
     name: str
     mode: str
+    roles: tuple[str, ...] = ()
     overlap = 0
     smoothing = 0.0
 
     @classmethod
-    @abc.abstractmethod
-    def of(cls, tokenizer: Any, context: int, **options: Any) -> Objective:
+    def of(cls, tokenizer: Any, context: int, /, **options: Any) -> Self:
         """The objective for a tokenizer's ids.
 
         Args:
             tokenizer: has `vocabulary_size`, `special_id(role)` and `sentinels`.
             context: of the model.
-            options: of this objective's constructor, beside the ids.
+            options: of this objective's constructor, which a tokenizer does not tell.
 
         Raises:
             UsageError: the tokenizer lacks a token that the objective needs.
         """
+        return cls(**{role: tokenizer.special_id(role) for role in cls.roles}, **options)
 
     def row_tokens(self, context: int) -> int:
         """How many tokens of a text a row takes that fills a context.

@@ -28,14 +28,10 @@ class Seq2Seq(Objective):
     """
 
     name, mode = "seq2seq", "encoder-decoder"
+    roles = ("end", "pad")
 
     def __init__(self, *, end: int, pad: int, smoothing: float = 0.0) -> None:
         self.end, self.pad, self.smoothing = end, pad, smoothing
-
-    @classmethod
-    def of(cls, tokenizer: Any, context: int, **options: Any) -> Seq2Seq:
-        """The objective for a tokenizer with the special tokens of an encoder-decoder; `smoothing` is an option."""
-        return cls(end=tokenizer.special_id("end"), pad=tokenizer.special_id("pad"), **options)
 
     def corrupt(self, rows: Sequence[tuple[Array, Array]], rngs: Sequence[Any] = ()) -> Batch:
         """Close and pad pairs of texts.

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from .. import backends
 from ..errors import UsageError
@@ -42,6 +42,7 @@ class SpanCorruption(Objective):
     """
 
     name, mode = "span-corruption", "encoder-decoder"
+    roles = ("end", "pad")
 
     def __init__(
         self, *, sentinels: Sequence[int], end: int, pad: int, density: float = 0.15, mean_span: float = 3.0
@@ -50,10 +51,9 @@ class SpanCorruption(Objective):
         self.density, self.mean_span = density, mean_span
 
     @classmethod
-    def of(cls, tokenizer: Any, context: int, **options: Any) -> SpanCorruption:
+    def of(cls, tokenizer: Any, context: int, /, **options: Any) -> Self:
         """The objective for a tokenizer with the special tokens of an encoder-decoder."""
-        ids = {role: tokenizer.special_id(role) for role in ("end", "pad")}
-        return cls(sentinels=tokenizer.sentinels, **ids, **options)
+        return super().of(tokenizer, context, sentinels=tokenizer.sentinels, **options)
 
     def row_tokens(self, context: int) -> int:
         """The text whose inputs, with their end token, fill a context.
