@@ -22,7 +22,7 @@ FOLDERS = {"tinyformer": "tinyformer", "backends": "tinyformer.backends", "cli":
 # Each may import what stands before it, and never what stands after; "" is the package itself, which hands out names.
 ORDER = [
     *("errors", "files", "backends", "tensor", "ops", "functional", "operators", "gradcheck", "einops_backend"),
-    *("fused", "nn", "models", "objectives", "text", "analysis", "generation", "training", "loading", "interop"),
+    *("fused", "nn", "models", "objectives", "text", "analysis", "generation", "training", "interop", "loading"),
     *("", "cli", "__main__"),
 ]
 
@@ -36,9 +36,10 @@ OUTSIDE = {
     "regex": ("text",),
     "safetensors": ("training", "interop"),
     "threadpoolctl": ("backends.numpy", "analysis", "training", "cli"),
+    "tokenizers": ("text.huggingface",),
 }
-OPTIONAL = {"cupy"}
-LAZY = {"rich"}  # imported inside the functions that need them
+OPTIONAL = {"cupy", "tokenizers"}
+LAZY = {"rich", "tokenizers"}  # imported inside the functions that need them
 
 LINES = {"tinyformer/tensor.py": 200}  # of the others, at most 350
 TOP = {

@@ -46,18 +46,19 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         _sync_directory(path.parent)
 
 
-def write_directory(path: Path, contents: Mapping[str, bytes]) -> None:
+def write_directory(path: Path, contents: Mapping[str, bytes], *, alone: bool = True) -> None:
     """Create or replace a directory of files durably; all of them appear together, or none.
 
     Args:
         path: of the directory, whose parent exists.
         contents: of the files in it, by name.
+        alone: whether the parent holds only such directories, so that all that failed attempts left there may go.
 
     Raises:
         WriteError: names the path, the reason and a remedy.
     """
     with _reporting(path):
-        temporary = _make_room(path, sum(map(len, contents.values())))
+        temporary = _make_room(path, sum(map(len, contents.values())), "" if alone else path.name)
         with _removed_on_failure(temporary):
             os.mkdir(temporary)
             for name, content in contents.items():
@@ -67,7 +68,7 @@ def write_directory(path: Path, contents: Mapping[str, bytes]) -> None:
                 os.rename(path, path.with_name(f"{TEMPORARY}old-{path.name}"))
             os.rename(temporary, path)
             _sync_directory(path.parent)
-        _remove_leftovers(path.parent)
+        _remove_leftovers(path.parent, "" if alone else path.name)
 
 
 def remove_directory(path: Path) -> None:
@@ -120,18 +121,20 @@ def _reporting(path: Path) -> Iterator[None]:
         raise WriteError(f"cannot write {path}: {reason(error)}; {remedy}") from error
 
 
-def _make_room(path: Path, needed: int) -> Path:
+def _make_room(path: Path, needed: int, name: str) -> Path:
     """A temporary name beside the target, once leftovers are gone and there is room on the disk."""
-    _remove_leftovers(path.parent)
+    _remove_leftovers(path.parent, name)
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise OSError(errno.ENOSPC, f"{needed / 1e6:,.1f} MB are needed and {free / 1e6:,.1f} MB are free")
     return path.with_name(TEMPORARY + path.name)
 
 
-def _remove_leftovers(directory: Path) -> None:
+def _remove_leftovers(directory: Path, name: str) -> None:
+    """Remove what failed writes of one name have left, or of every name where it is empty."""
     for leftover in directory.glob(TEMPORARY + "*"):
-        _remove(leftover)
+        if not name or leftover.name in (TEMPORARY + name, f"{TEMPORARY}old-{name}"):
+            _remove(leftover)
 
 
 def _remove(path: Path) -> None:

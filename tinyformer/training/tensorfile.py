@@ -26,13 +26,14 @@ class DamagedFile(TinyformerError):
     """A file is not what its format promises; the message names the file and says what is wrong."""
 
 
-def encode(tensors: Mapping[str, np.ndarray]) -> bytes:
+def encode(tensors: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> bytes:
     """The content of a safetensors file.
 
     Args:
         tensors: arrays by name.
+        metadata: what its header says beside them.
     """
-    return safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in tensors.items()})
+    return safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in tensors.items()}, metadata)
 
 
 def read(path: Path) -> dict[str, np.ndarray]:

@@ -1,0 +1,9 @@
+"""Hugging Face directories, in and out: GPT-2, BERT and T5 as the models here.
+
+Reading order: `weights` (the files), `table` (names), `family` (options), `gpt2`, `bert`, `t5` (the data), `tokenizer`,
+`directory` (what is offered). Needs neither torch nor transformers.
+"""
+
+from .directory import export_run, import_run, is_directory, read_model
+
+__all__ = ["export_run", "import_run", "is_directory", "read_model"]

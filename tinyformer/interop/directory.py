@@ -1,0 +1,194 @@
+"""Whole directories: a model read from one of Hugging Face's, a run made of it, and a run written as one.
+
+Read before: `t5.py`, `tokenizer.py`, `tinyformer/training/rundir.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import files, models
+from ..errors import TinyformerError, UsageError
+from ..text import load_tokenizer
+from ..training import checkpoint, data, rundir, tensorfile
+from ..training.config import RunConfig
+from ..training.fingerprint import fingerprint
+from . import tokenizer as tokenizers
+from .bert import BERT
+from .family import Family, Options
+from .gpt2 import GPT2
+from .t5 import T5
+from .table import Row, fill, to_theirs
+from .weights import SINGLE, Weights, read_json
+
+FAMILIES = {family.model_type: family for family in (GPT2, BERT, T5)}
+CONFIG = "config.json"
+
+Warn = Callable[[str], None]
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=3)
+
+
+def is_directory(path: Path) -> bool:
+    """Whether this is a Hugging Face directory, and no run."""
+    return (path / CONFIG).is_file() and not (path / "config.toml").exists()
+
+
+def read_model(path: str | Path, *, backend: str = "auto", warn: Warn = _warn) -> Any:
+    """The model in a Hugging Face directory of GPT-2, BERT or T5, in float32.
+
+    Args:
+        path: of the directory, with config.json and safetensors weights.
+        backend: where the model shall live.
+        warn: told, in a sentence, what is left out or starts fresh.
+
+    Raises:
+        UsageError: the architecture or one of its options is not supported, or a file is not there.
+        TinyformerError: a file is damaged, or a tensor is missing or does not fit.
+    """
+    path = Path(path)
+    family, options = _family(path)
+    weights = Weights(path)
+    config = family.config(options, weights, warn)
+    if max(config.layers, config.decoder_layers or 0) > len(weights.names):
+        raise TinyformerError(
+            f"{path}: {CONFIG} has {config.layers} layers, and the weights {len(weights.names)} arrays"
+        )
+    rows, find = family.rows(config), family.finder(weights)
+    fresh = sorted({row.ours for row in rows} - {row.ours for row in rows if find(row.theirs)})
+    if fresh and all(row.optional for row in rows if row.ours in fresh):
+        warn(
+            f"{path} lacks {', '.join(fresh)}: new values, which mean nothing before they are trained, take their place"
+        )
+    if spare := family.leftover(weights, {find(row.theirs) for row in rows}):
+        some = ", ".join(spare[:3]) + (f" and {len(spare) - 3} more" if len(spare) > 3 else "")
+        warn(f"{path} holds what a {family.title} here has no use for, and is left out: {some}")
+    model = models.build(config, backend=data.choose_backend(backend), seed=0 if fresh else None)
+    fill(model, rows, weights, find)
+    return model
+
+
+def import_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> rundir.Run:
+    """Make a run out of a Hugging Face directory: to write with, to evaluate, and to train on from.
+
+    Args:
+        path: of the directory, with a tokenizer, too.
+        out: of the run; new or empty.
+        warn: as for `read_model`.
+
+    Raises:
+        UsageError: as `read_model`; or `out` is not empty, or there is no tokenizer that can be read.
+        TinyformerError: as `read_model`; or the run cannot be written.
+    """
+    path, out = Path(path), Path(out)
+    _family(path)  # what is none of ours is told before anything is made
+    with rundir.new_run(out, path, "model") as run:
+        model = read_model(path, backend="numpy", warn=warn)
+        tokenizer = tokenizers.read(path, model.config.vocabulary)
+        tokenizer.save(run.tokenizer_file)
+        shape = dataclasses.asdict(model.config)
+        mode = shape.pop("mode")
+        name = os.path.abspath(run.tokenizer_file)
+        config = RunConfig(mode=mode, model=shape, tokenizer=name, backend="numpy", threads=1)
+        state = {
+            "seed": config.seed,
+            "tokens_seen": 0,
+            "failures": 0,
+            "validation": {},
+            "config_digest": config.digest,
+            "fingerprint": fingerprint("numpy", 1),
+        }
+        run.checkpoints.mkdir()
+        arrays = {name: parameter.array for name, parameter in model.parameters().items()}
+        checkpoint.save(run.checkpoints, 0, arrays, {}, state)
+        run.write_config(config)
+        return run
+
+
+def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> Family:
+    """Write a run as a Hugging Face directory, which transformers opens.
+
+    Args:
+        path: of the run, or of one of its checkpoints.
+        out: the directory; new or empty. It appears whole or not at all.
+        warn: told of checkpoints that are damaged and were passed over.
+
+    Returns:
+        The family that the model is of.
+
+    Raises:
+        UsageError: the model is of no family, or `out` is not empty.
+        TinyformerError: the run cannot be read, or the directory not be written.
+    """
+    run, out = rundir.open_run(path), Path(out)
+    if out.exists() and not (out.is_dir() and not os.listdir(out)):
+        raise UsageError(f"{out} exists and is not empty; choose a new --out")
+    config = data.model_config(run.config())
+    family = family_of(config)
+    weights = checkpoint.load_weights(path, on_damage=warn)[0]
+    tokenizer = load_tokenizer(run.tokenizer_file)
+    contents = {name: _json(content) for name, content in tokenizers.write(tokenizer, config).items()}
+    options = options_for(family, config, tokenizer) | {"dtype": run.config().precision}
+    contents |= {CONFIG: _json(options), SINGLE: _encode(family.rows(config), weights)}
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.WriteError(f"cannot create {out.parent}: {files.reason(error)}; choose another --out") from error
+    files.write_directory(out, contents, alone=False)
+    return family
+
+
+def family_of(config: models.ModelConfig) -> Family:
+    """The family that a model of ours is of.
+
+    Raises:
+        UsageError: none; the message names the choices in which it differs from the nearest.
+    """
+    wrong = {family: family.differences(config) for family in FAMILIES.values()}
+    nearest = min(wrong, key=lambda family: ("mode" in str(wrong[family]), len(wrong[family])))
+    if wrong[nearest]:
+        raise UsageError(
+            f"transformers has no such model; the nearest is {nearest.title}, which has not {', '.join(wrong[nearest])}"
+        )
+    return nearest
+
+
+def options_for(family: Family, config: models.ModelConfig, tokenizer: Any) -> dict[str, Any]:
+    """The content of config.json for a model of ours, with the ids that generating needs."""
+    return family.config_json(config) | tokenizers.special_ids(tokenizer, config.mode)
+
+
+def _encode(rows: list[Row], arrays: Mapping[str, np.ndarray]) -> bytes:
+    return tensorfile.encode(to_theirs(rows, arrays), metadata={"format": "pt"})
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def _family(path: Path) -> tuple[Family, Options]:
+    """The family of a directory, and its config.json.
+
+    Raises:
+        UsageError: there is none, or it is of a family that is not known.
+    """
+    if not path.is_dir():
+        raise UsageError(f"{path} is no directory; name one with {CONFIG} and {SINGLE}")
+    if not (path / CONFIG).is_file():
+        raise UsageError(f"{path} has no {CONFIG}, so it is no Hugging Face directory")
+    options = read_json(path / CONFIG)
+    kind = options.get("model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        known = ", ".join(f"{family.title} ({name!r})" for name, family in FAMILIES.items())
+        raise UsageError(f"{path} holds a model of type {kind!r}; known are {known}")
+    return FAMILIES[kind], options

@@ -1,0 +1,106 @@
+"""One table of names serves both directions: reading another library's weights, and writing them.
+
+A row says what a parameter is called here and there, and how its numbers lie there: as here, transposed (torch's
+linear maps hold `outputs inputs`, ours `inputs outputs`), or as one part of a wider array (GPT-2 keeps queries, keys
+and values side by side).
+
+Read before: `weights.py`. Read next: `family.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import TinyformerError
+from .weights import Weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One parameter.
+
+    Attributes:
+        ours: its name here.
+        theirs: its name there.
+        transposed: whether its two axes are swapped there.
+        part: which share of the last axis there it is, and of how many equal ones.
+        optional: whether a checkpoint may lack it, as a body without a head does.
+    """
+
+    ours: str
+    theirs: str
+    transposed: bool = False
+    part: tuple[int, int] = (0, 1)
+    optional: bool = False
+
+
+def linear(ours: str, theirs: str, *, bias: bool = True, **more: Any) -> Iterator[Row]:
+    """The rows of a linear map that is one of torch's there."""
+    yield Row(f"{ours}.weight", f"{theirs}.weight", transposed=True, **more)
+    if bias:
+        yield Row(f"{ours}.bias", f"{theirs}.bias", **more)
+
+
+def same(ours: str, theirs: str, *, bias: bool = True, **more: Any) -> Iterator[Row]:
+    """The rows of a weight, and mostly a bias, that lie there as here."""
+    for kind in ("weight", "bias") if bias else ("weight",):
+        yield Row(f"{ours}.{kind}", f"{theirs}.{kind}", **more)
+
+
+def from_theirs(row: Row, array: np.ndarray) -> np.ndarray:
+    """Our parameter out of their array."""
+    number, parts = row.part
+    width = array.shape[-1] // parts if array.ndim else 0
+    array = array[..., number * width : (number + 1) * width] if parts > 1 else array
+    return array.T if row.transposed else array
+
+
+def to_theirs(rows: list[Row], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Their arrays, by their names, out of ours: parameters or, as it is linear, gradients."""
+    parts: dict[str, list[np.ndarray]] = {}
+    for row in rows:  # the parts of an array stand in their order
+        array = arrays[row.ours]
+        parts.setdefault(row.theirs, []).append(array.T if row.transposed else array)
+    return {
+        name: np.ascontiguousarray(found[0]) if len(found) == 1 else np.concatenate(found, axis=-1)
+        for name, found in parts.items()
+    }
+
+
+def their_shape(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that their array must have, of which a parameter of this shape is made."""
+    shape = shape[::-1] if row.transposed else shape
+    return (*shape[:-1], shape[-1] * row.part[1])
+
+
+def fill(model: Any, rows: list[Row], weights: Weights, find: Callable[[str], str | None]) -> None:
+    """Copy weights into a model, one tensor at a time. An optional one that is lacking leaves its parameter as it is.
+
+    Args:
+        model: whose parameters are the rows' own.
+        rows: of all of them.
+        weights: to read.
+        find: the name in the file for a row's `theirs`; None where there is none.
+
+    Raises:
+        TinyformerError: a tensor is missing, or its shape is not the configuration's.
+    """
+    parameters = model.parameters()
+    for row in rows:
+        parameter, name = parameters[row.ours], find(row.theirs)
+        if name is None and row.optional:
+            continue
+        if name is None:
+            raise TinyformerError(f"{weights.path} lacks the tensor {row.theirs!r}, which its config.json asks for")
+        expected, found = their_shape(row, parameter.shape), weights.shape(name)
+        if expected != found:
+            raise TinyformerError(
+                f"{weights.path}: the tensor {name!r} should be of shape {expected}, and is of shape {found}; "
+                "do config.json and the weights belong together?"
+            )
+        values = from_theirs(row, weights.read(name))
+        parameter.array[...] = parameter.backend.from_host(values, dtype=parameter.dtype)
