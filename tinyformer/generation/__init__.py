@@ -5,16 +5,21 @@ Reading order: `options` (what can be asked for), `filters` (logits to a distrib
 """
 
 from .decode import Piece, decode, generate, generate_texts, sample_text
+from .fill import Candidate, Filling, fill_masks, fill_spans
 from .options import Options
 from .state import DecoderState, EncoderDecoderState, State
 
 __all__ = [
+    "Candidate",
     "DecoderState",
     "EncoderDecoderState",
+    "Filling",
     "Options",
     "Piece",
     "State",
     "decode",
+    "fill_masks",
+    "fill_spans",
     "generate",
     "generate_texts",
     "sample_text",

@@ -25,17 +25,18 @@ def encode_prompt(tokenizer, prompt: bytes) -> np.ndarray:
         return np.array([0])
 
 
-def encode_source(tokenizer, source: bytes) -> np.ndarray:
-    """Token ids of an encoder-decoder's source, in which the names of special tokens mean these; closed as in
-    training.
+def encode_source(tokenizer, source: bytes, name: str = "the source") -> np.ndarray:
+    """Token ids of an encoder-decoder's source, closed by the end token as in training.
+
+    Names of special tokens in it mean these; `name` is what error messages call the text.
 
     Raises:
         UsageError: it is empty, or the tokenizer has no end token.
         TinyformerError: it cannot be encoded.
     """
     if not source:
-        raise UsageError("the source is empty: an encoder-decoder answers a text, give one with --prompt")
-    ids = tokenizer.encode_marked(source, "the source")
+        raise UsageError(f"{name} is empty: an encoder-decoder answers a text, give one with --prompt")
+    ids = tokenizer.encode_marked(source, name)
     return np.append(ids, tokenizer.special_id("end")).astype(np.int64)
 
 
