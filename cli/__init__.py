@@ -10,6 +10,7 @@ from .app import App
 COMMANDS = {
     "train": "Train a model on plain text files.",
     "generate": "Write text with a trained model.",
+    "fill": "Fill in what is masked in a sentence.",
     "evaluate": "Score a trained model on a text file.",
     "info": "Show a model's parameters, FLOPs and memory.",
     "doctor": "Show what tinyformer finds on this machine.",

@@ -5,31 +5,36 @@ from __future__ import annotations
 import codecs
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from ..generation.options import Options
+from ..generation.options import TEMPERATURES, Options
 from .app import Command, Name, print_json
+from .runs import given_text, load_run, without_line_end
 from .view import printable
 
 _DEFAULTS = Options()
 
 
-def _option(name: str, kind: type, help_: str, **more: Any) -> Any:
+def _option(name: str, kind: type, help_: str, default_text: str | bool = True, **more: Any) -> Any:
     default = getattr(_DEFAULTS, name)
     return click.option(
-        "--" + name.replace("_", "-"), type=kind, default=default, show_default=True, help=help_, **more
+        "--" + name.replace("_", "-"), type=kind, default=default, show_default=default_text, help=help_, **more
     )
 
 
 @click.command(cls=Command)
 @click.argument("run", type=Name())
-@click.option("--prompt", metavar="TEXT", help="Text to continue; - reads it from stdin, as does a pipe.")
-@click.option("--prompt-file", type=Name(), metavar="FILE", help="A file with the text to continue; - is stdin.")
+@click.option("--prompt", metavar="TEXT", help="Text to continue or to answer; - is stdin, as is a pipe.")
+@click.option("--prompt-file", type=Name(), metavar="FILE", help="A file with this text; - is stdin.")
 @_option("tokens", int, "How many tokens to write at most.")
-@_option("temperature", float, "Below 1 is more cautious, above 1 wilder; 0 is greedy.")
+@_option(
+    "temperature",
+    float,
+    "Below 1 is more cautious, above 1 wilder; 0 is greedy.",
+    default_text="{decoder}; {encoder-decoder:g} for an encoder-decoder".format(**TEMPERATURES),
+)
 @click.option("--greedy", is_flag=True, help="Always take the likeliest token, like --temperature 0.")
 @_option("top_k", int, "Choose among the K likeliest tokens.", metavar="K")
 @_option("top_p", float, "Choose among the fewest tokens whose probability reaches P.", metavar="P")
@@ -40,7 +45,12 @@ def _option(name: str, kind: type, help_: str, **more: Any) -> Any:
 @_option("length_penalty", float, "Above 0 favours longer texts in a beam search.")
 @_option("seed", int, "Of the sampling; the same seed writes the same text.")
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Keep keys and values; same text.")
-@click.option("--echo/--no-echo", default=True, show_default=True, help="Print the prompt before the text.")
+@click.option(
+    "--echo/--no-echo",
+    default=None,
+    show_default="echo; no-echo for an encoder-decoder",
+    help="Print the prompt before the text; a source, with a tab behind.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per text, when all are complete.")
 @click.pass_context
 def command(
@@ -50,34 +60,42 @@ def command(
     prompt_file: str | None,
     greedy: bool,
     stop: tuple[str, ...],
-    echo: bool,
+    echo: bool | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
     """Write text with the model in the run directory RUN.
 
-    A text may be longer than the model's context: when that is full, its older half is forgotten. With several
-    samples, a line of three dashes stands between two texts.
+    A decoder continues the prompt. The text may be longer than the model's context: when that is full, its older
+    half is forgotten.
+
+    An encoder-decoder answers the prompt, its source; a name such as <extra_id_0> means that special token there. An
+    answer has at most as many tokens as the context.
+
+    With several samples, a line of three dashes stands between two texts.
     """
     given = {name for name in ctx.params if ctx.get_parameter_source(name).name == "COMMANDLINE"}
     _check_together(given, greedy, settings["beams"])
     if greedy:
         settings["temperature"] = 0.0
     options = Options(**settings, stop=tuple(text.encode() for text in stop))
-    start = _read_prompt(prompt, prompt_file)
+    start = given_text(prompt, prompt_file)
 
     import threadpoolctl
 
     from ..generation import generate
-    from .runs import load_run
 
     model, tokenizer = load_run(run)
+    answers = model.config.mode == "encoder-decoder"
+    if answers:
+        start = without_line_end(start)
+    shown = (start + b"\t" * answers) if (not answers if echo is None else echo) else b""
     with threadpoolctl.threadpool_limits(1, "blas"):  # the products are small: threads would wait for each other
         pieces = generate(model, tokenizer, start, options)
         if as_json:
             _print_json(pieces, start, options)
         else:
-            _print_text(pieces, start if echo else b"", options)
+            _print_text(pieces, shown, options)
 
 
 def _check_together(given: set[str], greedy: bool, beams: int | None) -> None:
@@ -92,20 +110,6 @@ def _check_together(given: set[str], greedy: bool, beams: int | None) -> None:
         )
     if beams is None and "length_penalty" in given:
         raise click.UsageError("--length-penalty belongs to a beam search: add --beams")
-
-
-def _read_prompt(prompt: str | None, prompt_file: str | None) -> bytes:
-    """The prompt's bytes, from the argument, a file, or a pipe; empty where there is none."""
-    if prompt_file not in (None, "-"):
-        try:
-            return Path(prompt_file).read_bytes()
-        except OSError as error:
-            raise click.UsageError(f"cannot read the prompt {prompt_file}: {error.strerror}") from error
-    if prompt not in (None, "-"):
-        return prompt.encode("utf-8", "surrogateescape")
-    if prompt == "-" or prompt_file == "-" or (sys.stdin is not None and not sys.stdin.isatty()):
-        return sys.stdin.buffer.read()
-    return b""
 
 
 def _print_text(pieces: Any, start: bytes, options: Options) -> None:
