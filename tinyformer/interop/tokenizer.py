@@ -1,1 +1,172 @@
-"""Tokenizers."""
+"""Tokenizers in and out: `tokenizer.json`, as the `tokenizers` package reads it.
+
+Ours are written without that package, for its format is JSON: a pattern that splits, an alphabet that spells bytes as
+visible characters, and the merges. Two things need care for the ids to be the same for every text. The pattern's
+letters, numbers and spaces are listed one by one, since the package has an older edition of Unicode than the one that
+our pattern uses. And text that spells a special token stays text (`split_special_tokens` in tokenizer_config.json;
+transformers' tokenizers take the same name as an argument, to have `<mask>` in a text read as the mask).
+
+Read before: `tinyformer/text/huggingface.py`, `tinyformer/text/bpe.py`. Read next: `directory.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import TinyformerError, UsageError
+from ..models import ModelConfig
+from ..text import BPETokenizer, ByteTokenizer, CharTokenizer, Tokenizer
+from ..text.bpe import PIECE
+from ..text.huggingface import HuggingFaceTokenizer, byte_letters, portable
+from ..text.special import ROLES
+from .weights import read_json
+
+FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+
+
+def read(directory: Path, vocabulary: int) -> HuggingFaceTokenizer:
+    """The tokenizer of a directory, for a model with so many ids.
+
+    Raises:
+        UsageError: there is no tokenizer.json, or the package that reads it is not installed.
+        TinyformerError: it is damaged, or does not fit the model.
+    """
+    path = directory / FILE
+    if not path.is_file():
+        raise UsageError(
+            f"{directory} has no {FILE}; where transformers is installed, "
+            "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes it from the older files"
+        )
+    settings = read_json(directory / SETTINGS) if (directory / SETTINGS).is_file() else {}
+    try:
+        return HuggingFaceTokenizer(dict(read_json(path)), vocabulary, dict(settings))
+    except ValueError as error:
+        raise TinyformerError(f"{path} cannot be used: {error}") from error
+
+
+def write(tokenizer: Tokenizer, config: ModelConfig) -> dict[str, Any]:
+    """The JSON contents of the files that make AutoTokenizer give our ids.
+
+    Args:
+        tokenizer: any of ours, or one that was imported, which goes out as it came.
+        config: of the model that it is for.
+
+    Raises:
+        UsageError: two tokens of a "bpe" spell the same, which the format has no room for.
+    """
+    if isinstance(tokenizer, HuggingFaceTokenizer):
+        return {FILE: tokenizer.definition, SETTINGS: tokenizer.settings or _settings(tokenizer, config)}
+    return {FILE: _definition(tokenizer, config.mode), SETTINGS: _settings(tokenizer, config)}
+
+
+def special_ids(tokenizer: Tokenizer, mode: str) -> dict[str, Any]:
+    """The ids that config.json names. What is None is none, and not a family's usual one."""
+    ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    names = {"pad": "pad_token_id", "end": "eos_token_id"}
+    ids |= {names[role]: i for role, i in _roles(tokenizer, mode).items() if role in names}
+    return ids | ({"decoder_start_token_id": ids["pad_token_id"]} if mode == "encoder-decoder" else {})
+
+
+def _roles(tokenizer: Tokenizer, mode: str) -> dict[str, int]:
+    """The special tokens that a mode uses, by role, as far as the tokenizer has them."""
+    found = {}
+    for role in (*ROLES[mode], *(("end",) if mode == "decoder" else ())):
+        try:
+            found[role] = tokenizer.special_id(role)
+        except UsageError:  # a model may have been made without
+            continue
+    return found
+
+
+def _settings(tokenizer: Tokenizer, config: ModelConfig) -> dict[str, Any]:
+    names = {i: name for name, i in tokenizer.special_tokens.items()}
+    keys = {"pad": "pad_token", "cls": "cls_token", "sep": "sep_token", "mask": "mask_token", "end": "eos_token"}
+    named = {keys[role]: names[i] for role, i in _roles(tokenizer, config.mode).items()}
+    inputs = ["input_ids", *(["token_type_ids"] if config.segments else []), "attention_mask"]
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.context,
+        "clean_up_tokenization_spaces": False,
+        "split_special_tokens": True,
+        "model_input_names": inputs,
+        **named,
+        "additional_special_tokens": [name for name in tokenizer.special_tokens if name not in named.values()],
+    }
+
+
+def _definition(tokenizer: Tokenizer, mode: str) -> dict[str, Any]:
+    """The content of tokenizer.json for one of ours."""
+    if isinstance(tokenizer, CharTokenizer):
+        vocabulary = {character: i for i, character in enumerate(tokenizer.characters)}
+        model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
+        before, after = _split(r"[\s\S]"), {"type": "Fuse"}
+    elif isinstance(tokenizer, BPETokenizer | ByteTokenizer):
+        byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+        merges = tokenizer.merges if isinstance(tokenizer, BPETokenizer) else []
+        model, after, before = _byte_pairs(merges), byte_level, byte_level
+        if merges:
+            before = {"type": "Sequence", "pretokenizers": [_split(portable(PIECE.pattern)), byte_level]}
+    else:
+        raise UsageError(f"a tokenizer of kind {tokenizer.kind!r} has no counterpart in transformers")
+    added = [
+        {"id": i, "content": name, "special": True, "normalized": False}
+        | dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+        for name, i in tokenizer.special_tokens.items()
+    ]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": before,
+        "post_processor": _template(tokenizer, mode),
+        "decoder": after,
+        "model": model,
+    }
+
+
+def _byte_pairs(merges: list[tuple[int, int]]) -> dict[str, Any]:
+    names = list(byte_letters())
+    for left, right in merges:
+        names.append(names[left] + names[right])
+    vocabulary = {name: i for i, name in enumerate(names)}
+    if len(vocabulary) < len(names):
+        twice = next(name for i, name in enumerate(names) if vocabulary[name] != i)
+        raise UsageError(f"two tokens are spelled {twice!r}, for which the tokenizers package has one id")
+    pairs = [[names[left], names[right]] for left, right in merges]
+    nothing = dict.fromkeys(("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"))
+    flags = dict.fromkeys(("fuse_unk", "byte_fallback", "ignore_merges"), False)
+    return {"type": "BPE", **nothing, **flags, "vocab": vocabulary, "merges": pairs}
+
+
+def _split(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def _template(tokenizer: Tokenizer, mode: str) -> dict[str, Any] | None:
+    """What `add_special_tokens` puts around one text and around two: as the mode's models read them."""
+    roles = _roles(tokenizer, mode)
+    names = {i: name for name, i in tokenizer.special_tokens.items()}
+    if mode == "encoder" and {"cls", "sep"} <= roles.keys():
+        one, two = ("cls", 0, "sep"), ("cls", 0, "sep", 1, "sep")
+    elif mode == "encoder-decoder" and "end" in roles:
+        one, two = (0, "end"), (0, "end", 1, "end")
+    else:
+        return None
+
+    def pieces(order: tuple[Any, ...]) -> list[dict[str, Any]]:
+        found, second = [], False
+        for item in order:
+            second = second or item == 1
+            kind = int(second and mode == "encoder")
+            if isinstance(item, int):
+                found.append({"Sequence": {"id": "AB"[item], "type_id": kind}})
+            else:
+                found.append({"SpecialToken": {"id": names[roles[item]], "type_id": kind}})
+        return found
+
+    used = {names[roles[item]]: roles[item] for item in two if isinstance(item, str)}
+    special = {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in used.items()}
+    return {"type": "TemplateProcessing", "single": pieces(one), "pair": pieces(two), "special_tokens": special}
