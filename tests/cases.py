@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tinyformer import functional, ops
+from tinyformer import Tensor, backward, functional, fused, ops
 
 SIZES = st.integers(1, 5)
 
@@ -210,12 +210,14 @@ def _attention(draw: Draw, function: Callable):
     t = draw.pick(t, t, 65, 130)  # beyond one block of queries
     s = t + draw.pick(0, 0, 3)
     settings = {"causal": draw.pick(True, False), "scale": draw.pick(None, 1.0)}
-    plain = draw.pick(True, False)  # half of the cases are ones that kernels support
-    mask = None if plain else draw.pick(None, draw.truths(b, 1, 1, s), draw.truths(b, h, t, s))
+    hiding = draw.pick(None, (b, 1, 1, s), (b, 1, t, s), (1, 1, t, s), (b, h, t, s), (s,))
+    adding = draw.pick(None, (1, h, t, s), (b, h, t, s), (1, 1, 1, s), (t, 1))
+    mask = None if hiding is None else draw.truths(*hiding)  # some queries see nothing
+    bias = [] if adding is None else [draw.normal(*adding)]
     keep = draw.pick(None, draw.truths(b, h, t, s))
-    arrays = [draw.normal(b, t, h, c), draw.normal(b, s, h, c), draw.normal(b, s, h, c)]
+    rows, heads = draw.pick((b, h), (b, h), (1, h), (b, 1))  # of keys and values, which others may share
+    arrays = [draw.normal(b, t, h, c), draw.normal(rows, s, heads, c), draw.normal(rows, s, heads, c)]
     arrays = [draw.xp.permute_dims(x, (0, 2, 1, 3)) for x in arrays]  # views, as the layers pass them
-    bias = [] if plain or draw.pick(True, False) else [draw.normal(1, h, t, s)]
 
     def attend(q, k, v, bias=None):
         return function(q, k, v, mask, bias, keep, dropout_rate=0.3, **settings)
@@ -268,8 +270,13 @@ def _embedding(draw: Draw, function: Callable):
     return lambda weight: function(weight, ids), draw.normal(rows, width)
 
 
-def _of_one(make: str = "normal") -> Callable[[Draw, Callable], tuple]:
-    return lambda draw, function: (function, getattr(draw, make)(*draw.sizes(2)))
+def _of_one(make: str = "normal", **choices: tuple) -> Callable[[Draw, Callable], tuple]:
+    def case(draw: Draw, function: Callable):
+        shape = draw.pick(draw.sizes(2), (130, 127))  # beyond one block of elements
+        settings = {name: draw.pick(*values) for name, values in choices.items()}
+        return lambda x: function(x, **settings), getattr(draw, make)(*shape)
+
+    return case
 
 
 COMPOSED: dict[str, Callable[[Draw, Callable], tuple]] = {
@@ -277,7 +284,7 @@ COMPOSED: dict[str, Callable[[Draw, Callable], tuple]] = {
     "cross_entropy": _cross_entropy,
     "dropout": _dropout,
     "embedding": _embedding,
-    "gelu": _with((), approximate=(True, False)),
+    "gelu": _of_one(approximate=(True, False)),
     "layer_norm": _with((False, True), epsilon=(1e-5, 0.1)),
     "linear": _linear,
     "log_softmax": _of_one(),
@@ -291,3 +298,22 @@ COMPOSED: dict[str, Callable[[Draw, Callable], tuple]] = {
 }
 
 NOT_DIFFERENTIABLE = {functional.causal_mask}
+
+
+def compare_with_reference(name: str, dtype: str, draw: Draw) -> None:
+    """Values and every gradient; the reference runs in float64, the kernel in either precision."""
+    dispatch = fused.registry[name]
+    use = {"function": dispatch}
+    function, *arrays = COMPOSED[name](draw, lambda *args, **settings: use["function"](*args, **settings))
+    cotangent, results = None, []
+    for chosen, precision in ((dispatch.__wrapped__, "float64"), (dispatch, dtype)):
+        use["function"] = chosen
+        leaves = [Tensor(x.astype(precision), requires_grad=True) for x in arrays]
+        out = function(*leaves)
+        cotangent = draw.normal(*out.shape) if cotangent is None else cotangent
+        gradients = backward(ops.sum(out * Tensor(cotangent.astype(precision))))
+        results.append([out.array, *(gradients[leaf] for leaf in leaves)])
+    tolerance = 1e-12 if dtype == "float64" else 2e-5
+    for expected, found in zip(*results, strict=True):
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * max(1.0, np.abs(expected).max()))

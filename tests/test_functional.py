@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import plain
-from tinyformer import Tensor, backward, functional, fused
+from tinyformer import Tensor, backends, backward, functional, fused, ops
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
@@ -148,3 +148,80 @@ def test_attention_with_large_scores(causal, masked, xp, dtype, path):
     assert_close(out, expected, dtype)
     for pulled in backward(out, xp.ones_like(out.array)).values():
         assert np.isfinite(xp.to_host(pulled)).all()
+
+
+def attention_inputs(xp, dtype, *, huge=0.0):
+    """Two rows of 70 positions, of which the second is all padding from 40 on; a first query that sees nothing."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((2, 2, 70, 4)) for _ in range(3)]
+    for array in arrays[1:]:
+        array[1, :, 40:] += huge
+    shown = np.ones((2, 1, 70, 70), bool)
+    shown[1, ..., 40:] = shown[0, :, 0] = False
+    bias = rng.standard_normal((1, 2, 70, 70))
+    return [tensor(xp, array, dtype) for array in arrays], xp.from_host(shown), tensor(xp, bias, dtype)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_hidden_keys_and_values_change_nothing(causal, xp, dtype, path):
+    """Bit for bit, forward and back, also where they are so large that they would swamp all else."""
+    results = []
+    for huge in (0.0, 1e30):
+        leaves, shown, bias = attention_inputs(xp, dtype, huge=huge)
+        out = path("attention")(*leaves, shown, bias, causal=causal)
+        gradients = backward(out, out.array)
+        results.append([xp.to_host(x) for x in (out.array, *(gradients[leaf] for leaf in (*leaves, bias)))])
+    for usual, huge in zip(*results):
+        np.testing.assert_array_equal(usual, huge)
+    for pulled in results[0][2:4]:
+        assert not pulled[1, :, 40:].any()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_query_that_sees_nothing_gets_zeros(causal, xp, dtype, path):
+    leaves, shown, bias = attention_inputs(xp, dtype)
+    out = path("attention")(*leaves, shown, bias, causal=causal)
+    pulled = backward(out, xp.ones_like(out.array))[leaves[0]]
+    for array in (out.numpy(), xp.to_host(pulled)):
+        assert not array[0, :, 0].any()
+        assert array[0, :, 2:].all()
+        assert np.isfinite(array).all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "shape"),
+    [
+        ("key", (2, 2, 5, 4)),
+        ("value", (2, 2, 7, 4)),
+        ("mask", (2, 1, 6, 7)),
+        ("bias", (3, 2, 6, 6)),
+        ("keep", (2, 2, 6, 7)),
+    ],
+)
+def test_attention_of_shapes_that_do_not_fit(changed, shape, xp, path):
+    """The kernel cuts its inputs into blocks, and a cut could hide that there was too much."""
+    shapes = dict.fromkeys(("query", "key", "value"), (2, 2, 6, 4)) | dict.fromkeys(
+        ("mask", "bias", "keep"), (2, 2, 6, 6)
+    )
+    inputs = [
+        xp.ones(shape, dtype=xp.bool) if name in ("mask", "keep") else Tensor(xp.ones(shape))
+        for name, shape in (shapes | {changed: shape}).items()
+    ]
+    with pytest.raises(ValueError, match="of shapes"):
+        path("attention")(*inputs, dropout_rate=0.5)
+
+
+def test_attention_does_not_mix_precisions(xp, path):
+    leaves, shown, bias = attention_inputs(xp, "float32")
+    inputs = [*leaves, shown, bias]
+    for i in (0, 1, 2, 4):
+        mixed = [ops.astype(x, dtype=xp.float64) if i == j else x for j, x in enumerate(inputs)]
+        with pytest.raises(TypeError, match="do not mix"):
+            path("attention")(*mixed)
+
+
+def test_attention_with_a_mask_of_integers():
+    """NumPy takes them for truth values, and the kernel leaves them to the definition."""
+    (q, k, v), shown, _ = attention_inputs(backends.get("numpy"), "float64")
+    found, expected = (fused.attention(q, k, v, mask).numpy() for mask in (shown.astype(np.int64), shown))
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)

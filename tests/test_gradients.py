@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cases import COMPOSED, NOT_DIFFERENTIABLE, PRIMITIVES, Draw
+from tests.cases import COMPOSED, NOT_DIFFERENTIABLE, PRIMITIVES, Draw, compare_with_reference
 from tinyformer import Tensor, backends, backward, check_gradients, functional, fused, ops
 from tinyformer.gradcheck import GradientError
 
@@ -37,23 +37,7 @@ def test_gradient_of_fused_function(name, xp, data):
 @pytest.mark.parametrize("name", fused.registry)
 @given(data=st.data())
 def test_kernel_equals_its_reference(name, dtype, data):
-    """Values and every gradient; the reference runs in float64, the kernel in either precision."""
-    draw = Draw(backends.get("numpy"), data)
-    dispatch = fused.registry[name]
-    use = {"function": dispatch}
-    function, *arrays = COMPOSED[name](draw, lambda *args, **settings: use["function"](*args, **settings))
-    cotangent, results = None, []
-    for chosen, precision in ((dispatch.__wrapped__, "float64"), (dispatch, dtype)):
-        use["function"] = chosen
-        leaves = [Tensor(x.astype(precision), requires_grad=True) for x in arrays]
-        out = function(*leaves)
-        cotangent = draw.normal(*out.shape) if cotangent is None else cotangent
-        gradients = backward(ops.sum(out * Tensor(cotangent.astype(precision))))
-        results.append([out.array, *(gradients[leaf] for leaf in leaves)])
-    tolerance = 1e-12 if dtype == "float64" else 2e-5
-    for expected, found in zip(*results, strict=True):
-        assert found.dtype == dtype
-        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * max(1.0, np.abs(expected).max()))
+    compare_with_reference(name, dtype, Draw(backends.get("numpy"), data))
 
 
 def _public_functions(module) -> dict:
@@ -84,14 +68,17 @@ def test_kernels_are_used_where_they_are_supported(monkeypatch):
     def arrays(*shapes):
         return [Tensor(np.ones(shape)) for shape in shapes]
 
-    fused.attention(*arrays((1, 1, 2, 2), (1, 1, 2, 2), (1, 1, 2, 2)), causal=True)
+    truths, bias = np.ones((2, 1, 2, 2), bool), Tensor(np.ones((1, 1, 2, 2)))
+    fused.attention(*arrays((2, 1, 2, 2), (1, 1, 2, 2), (1, 1, 2, 2)), truths[:, :, :1], bias, truths, causal=True)
     fused.cross_entropy(*arrays((2, 3)), np.array([0, 1]))
     fused.dropout(*arrays((2, 3)), np.ones((2, 3), bool), rate=0.5)
     fused.gelu(*arrays((2, 3)))
     fused.layer_norm(*arrays((2, 3), (3,), (3,)))
     fused.linear(*arrays((2, 3), (3, 2)))
+    fused.relu(*arrays((2, 3)))
     fused.rms_norm(*arrays((2, 3), (3,)))
     fused.rotary(*arrays((1, 1, 2, 4)), np.ones((2, 2)), np.ones((2, 2)))
+    fused.silu(*arrays((2, 3)))
     assert sorted(called) == sorted(numpy.kernels)
 
 

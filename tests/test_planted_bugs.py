@@ -6,6 +6,7 @@ what guards the operations every day: the cases of `tests/cases.py`, and `check_
 """
 
 import dataclasses
+import functools
 import inspect
 import textwrap
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.cases import COMPOSED, PRIMITIVES, Draw
+from tests.cases import COMPOSED, PRIMITIVES, Draw, compare_with_reference
 from tinyformer import backends, check_gradients, functional, fused, ops, tensor
 from tinyformer.backends.numpy import attention, kernels
 from tinyformer.backends.numpy.backend import NumpyBackend
@@ -74,6 +75,7 @@ def cubic_permute(draw: Draw) -> tuple:
     return lambda x: ops.permute_dims(x, axes=(2, 0, 1)), draw.normal(n, n, n)
 
 
+KernelBug = functools.partial(Bug, fused=True)
 ENGINE = [
     Bug(
         "broadcasting undone by a mean instead of a sum",
@@ -144,69 +146,61 @@ COMPOSITIONS = [
     ),
 ]
 KERNELS = [
-    Bug(
+    KernelBug(
         "layer norm kernel: the mean term lost",
         kernels._layer_norm_backward,
         "    product += scaled @ average\n",
         "",
         "layer_norm",
-        fused=True,
     ),
-    Bug(
+    KernelBug(
         "layer norm kernel: the weight left out of the gradient",
         kernels._layer_norm_backward,
         "scaled = g * weight",
         "scaled = g * 1.0",
         "layer_norm",
-        fused=True,
     ),
-    Bug(
+    KernelBug(
         "RMS norm kernel: the normalising term lost",
         kernels._rms_norm_backward,
         "    scaled -= normal * (product @ average)\n",
         "",
         "rms_norm",
-        fused=True,
     ),
-    Bug(
+    KernelBug(
         "gelu kernel: the 3 of the cube's slope lost",
         kernels._gelu_tanh,
         "square *= 1.5 * root * a",
         "square *= 0.5 * root * a",
         "gelu",
-        fused=True,
     ),
-    Bug(
+    KernelBug(
         "gelu kernel: the density lost from the exact slope",
         kernels._gelu_erf,
         "    slope *= x\n",
         "",
         "gelu",
-        fused=True,
     ),
-    Bug(
+    KernelBug(
         "cross-entropy kernel: no -1 at the target",
         kernels._cross_entropy_forward,
         "    gradient[each, targets] -= weights * (1.0 - smoothing)\n",
         "",
         "cross_entropy",
-        fused=True,
     ),
-    Bug(
+    KernelBug(
         "cross-entropy kernel: the gradient that comes in is ignored",
         kernels._cross_entropy_backward,
         "gradient if g == 1.0 else gradient * g",
         "gradient",
         "cross_entropy",
-        fused=True,
     ),
-    Bug(
+    KernelBug(
         "dropout kernel: what was dropped gets a gradient",
         kernels._dropout_backward,
         "g * factor",
         "g * factor.max()",
         "dropout",
-        fused=True,
     ),
     Bug(
         "linear kernel: weight not transposed",
@@ -215,46 +209,108 @@ KERNELS = [
         "g @ weight",
         square_linear,
     ),
-    Bug(
+    KernelBug(
         "rotary kernel: turned the same way again",
         kernels._rotary_backward,
         "cos, -sin",
         "cos, sin",
         "rotary",
-        fused=True,
     ),
-    Bug(
+    KernelBug(
+        "relu kernel: every element gets the gradient",
+        kernels._relu_backward,
+        "out > 0.0",
+        "out >= 0.0",
+        "relu",
+    ),
+    KernelBug(
+        "silu kernel: the slope of the logistic function lost",
+        kernels._silu,
+        "    slope += out - out * slope\n",
+        "",
+        "silu",
+    ),
+    KernelBug(
         "attention kernel: the softmax's sum term lost",
         attention._backward,
         "        scores -= np.vecdot(g_rows, out[:, :, rows])[..., None]\n",
         "",
         "attention",
-        fused=True,
     ),
-    Bug(
+    KernelBug(
         "attention kernel: the mask of the dropout forgotten on the way back",
         attention._backward,
         "_dropped(g_rows @ value[:, :, :seen].swapaxes(2, 3), keep, rows, seen, rate)",
         "g_rows @ value[:, :, :seen].swapaxes(2, 3)",
         "attention",
-        fused=True,
     ),
-    Bug(
+    KernelBug(
         "attention kernel: the scale of the scores forgotten",
         attention._backward,
         "        scores *= scale\n",
         "",
         "attention",
-        fused=True,
     ),
-    Bug(
+    KernelBug(
         "attention kernel: a later block of queries overwrites what the keys got from an earlier one",
         attention._backward,
         "grad_key[:, :, :seen] +=",
         "grad_key[:, :, :seen] =",
         "attention",
-        fused=True,
     ),
+    KernelBug(
+        "attention kernel: the bias forgotten",
+        attention._forward,
+        "weights += added[:, :, rows, :seen]",
+        "pass",
+        "attention",
+    ),
+    KernelBug(
+        "attention kernel: a later block of queries gets the bias of the first",
+        attention._forward,
+        "added[:, :, rows, :seen]",
+        "added[:, :, : rows.stop - rows.start, :seen]",
+        "attention",
+    ),
+    KernelBug(
+        "attention kernel: the gradient of a shared bias is not summed over the batch",
+        attention._backward,
+        "scores.sum(axis=0, keepdims=True)",
+        "scores[:1]",
+        "attention",
+    ),
+    KernelBug(
+        "attention kernel: the bias gets the gradient of the product with the keys",
+        attention._backward,
+        "scores.sum(axis=0, keepdims=True) if",
+        "scale * scores.sum(axis=0, keepdims=True) if",
+        "attention",
+    ),
+]
+# Each of these is another function with its own right gradient: only the reference tells them apart.
+VALUES = [
+    Bug(
+        "attention kernel: the mask forgotten",
+        attention._forward,
+        "np.copyto(weights, -math.inf, where=hidden[:, :, rows, :seen])",
+        "pass",
+        "attention",
+    ),
+    Bug(
+        "attention kernel: a later block of queries gets the mask of the first",
+        attention._forward,
+        "hidden[:, :, rows, :seen]",
+        "hidden[:, :, : rows.stop - rows.start, :seen]",
+        "attention",
+    ),
+    Bug(
+        "attention kernel: inf - inf where a query sees nothing",
+        attention._forward,
+        ", initial=lowest)",
+        ", initial=None)",
+        "attention",
+    ),
+    Bug("attention kernel: 0 / 0 where a query sees nothing", attention._forward, "total == 0", "0", "attention"),
 ]
 BUGS = [*ENGINE, *OPS, *COMPOSITIONS, *KERNELS]
 
@@ -270,4 +326,17 @@ def test_planted_bug_is_caught(bug, monkeypatch):
     check()  # nothing is wrong yet
     bug.plant(monkeypatch)
     with pytest.raises(GradientError, match="wrong gradient of"):
+        check()
+
+
+@pytest.mark.parametrize("bug", [pytest.param(bug, id=bug.what) for bug in VALUES])
+def test_planted_value_is_caught(bug, monkeypatch):
+    @settings(phases=[Phase.generate], report_multiple_bugs=False)
+    @given(data=st.data())
+    def check(data):
+        compare_with_reference(bug.case, "float64", Draw(backends.get("numpy"), data))
+
+    check()  # nothing is wrong yet
+    bug.plant(monkeypatch)
+    with pytest.raises((AssertionError, RuntimeWarning)):  # a warning: NumPy's, of a NaN
         check()
