@@ -37,6 +37,7 @@ class MaskedLM(Objective):
     """
 
     name, mode = "masked", "encoder"
+    unreached = ("pooler.", "next_sentence.")
     roles = ("cls", "sep", "mask", "pad")
 
     def __init__(self, *, vocabulary: int, cls: int, sep: int, mask: int, pad: int) -> None:

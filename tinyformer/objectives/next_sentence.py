@@ -42,6 +42,7 @@ class NextSentence(MaskedLM):
     """
 
     name = "next-sentence"
+    unreached = ()
 
     def __init__(
         self, *, vocabulary: int, cls: int, sep: int, mask: int, pad: int, line_ends: Array, context: int

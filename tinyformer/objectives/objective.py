@@ -67,6 +67,7 @@ class Objective(abc.ABC):
         mode: of the models that it trains.
         roles: of the special tokens that it needs, whose ids its constructor takes.
         overlap: tokens that rows share which are laid end to end.
+        unreached: beginnings of the names of parameters that a model may have and the loss does not depend on.
         smoothing: of the targets in the loss; see `functional.cross_entropy`.
     """
 
@@ -74,6 +75,7 @@ class Objective(abc.ABC):
     mode: str
     roles: tuple[str, ...] = ()
     overlap = 0
+    unreached: tuple[str, ...] = ()
     smoothing = 0.0
 
     @classmethod
