@@ -141,31 +141,38 @@ def test_other_array_libraries_give_the_same_loss(name, xp, monkeypatch):
 @pytest.mark.parametrize("mode", MODELS)
 def test_a_model_of_another_mode_is_refused(name, mode):
     objective, batch = drawn(name, 0)
-    if mode != objective.mode:
-        for call in (objective.loss, objective.score):
-            with pytest.raises(
-                UsageError, match=f"is for models of mode {objective.mode}, and this one is of mode {mode};"
-            ):
-                call(MODELS[mode], batch)
+    if mode == objective.mode:
+        return
+    for call in (objective.loss, objective.score):
+        with pytest.raises(UsageError, match=f"for models of mode {objective.mode}, and this one is of mode {mode};"):
+            call(MODELS[mode], batch)
 
 
-@pytest.mark.parametrize("name", library.OBJECTIVES)
-def test_made_for_a_tokenizer(name, tmp_path):
+MARKS = {"pad": 256, "cls": 257, "sep": 258, "mask": 259, "vocabulary": 260}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("causal", {}, {}),
+        ("masked", {}, MARKS),
+        ("next-sentence", {"line_ends": np.arange(260) == 10}, MARKS | {"context": 64}),
+        ("span-corruption", {}, {"pad": 256, "end": 257, "sentinels": list(range(357, 257, -1))}),
+        ("seq2seq", {"smoothing": 0.2}, {"pad": 256, "end": 257, "smoothing": 0.2}),
+    ],
+)
+def test_made_for_a_tokenizer(name, options, expected):
     kind = library.OBJECTIVES[name]
     tokenizer = make_tokenizer("bytes", [], special_tokens=special_tokens(kind.mode))
-    options = {"next-sentence": {"line_ends": np.arange(300) == 10}, "seq2seq": {"smoothing": 0.2}}.get(name, {})
     made = kind.of(tokenizer, 64, **options)
-    names = tokenizer.special_tokens
-    for role, spelling in {"cls": "<cls>", "sep": "<sep>", "mask": "<mask>", "pad": "<pad>", "end": "</s>"}.items():
-        assert getattr(made, role, None) in (names.get(spelling), None)
-    rows = draw_rows(name, np.random.default_rng(0), 3)
-    if name == "masked":
-        rows = [np.where(row < PAD, row, row - PAD + 256) for row in rows]
-    batch = made.corrupt(rows, generators(3))
-    assert {"encoder": "<mask>", "encoder-decoder": "</s>", "decoder": ""}[kind.mode] in {"", *names}
-    assert batch.inputs.max() < tokenizer.vocabulary_size
-    if kind.mode != "decoder":
-        assert batch.inputs.max() >= 256
+    assert type(made) is kind
+    assert {key: getattr(made, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize("name", sorted(library.OBJECTIVES.keys() - {"causal"}))
+def test_a_tokenizer_without_the_special_tokens_is_refused(name):
+    with pytest.raises(UsageError, match=r"<pad>|<cls>|<sep>|<mask>|</s>"):
+        library.OBJECTIVES[name].of(make_tokenizer("bytes", []), 64)
 
 
 def test_the_first_objective_of_a_mode_is_its_default():

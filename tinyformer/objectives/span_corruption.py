@@ -39,6 +39,9 @@ class SpanCorruption(Objective):
         pad: id of the token that fills a row, and begins the decoder's inputs.
         density: share of the tokens that are taken out.
         mean_span: tokens in a span, on average.
+
+    Raises:
+        UsageError: there is no sentinel.
     """
 
     name, mode = "span-corruption", "encoder-decoder"
@@ -49,6 +52,8 @@ class SpanCorruption(Objective):
     ) -> None:
         self.sentinels, self.end, self.pad = sentinels, end, pad
         self.density, self.mean_span = density, mean_span
+        if not len(sentinels):
+            raise UsageError("the tokenizer has no <extra_id_0>, which span corruption needs; use the objective seq2seq")
 
     @classmethod
     def of(cls, tokenizer: Any, context: int, /, **options: Any) -> Self:
