@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..errors import UsageError
-from .corpus import TokenFile
+from .token_file import TokenFile
 
 ROUNDS = 4  # enough for a network of good random functions (Luby and Rackoff 1988)
 

@@ -14,7 +14,7 @@ Read before: `tokenizers.py`. Read next: `bpe_training.py`, where the merges com
 import codecs
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 
 import numpy as np
 import regex
@@ -74,17 +74,21 @@ def split(chunks: Iterable[bytes]) -> Iterator[list[str]]:
     """
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     text = ""
-    for chunk in chain(chunks, [None]):
-        text += decoder.decode(chunk or b"", final=chunk is None)
+    chunks = iter(chunks)
+    chunk = next(chunks, b"")
+    while chunk is not None:
+        following = next(chunks, None)
+        text += decoder.decode(chunk, final=following is None)
         pieces = PIECE.findall(text)
         start, certain = len(text), len(pieces)
-        if chunk is not None:
+        if following is not None:
             # What follows may still change the pieces that start within REACH of the end.
             while certain and (begin := start - len(pieces[certain - 1])) + REACH > len(text):
                 start, certain = begin, certain - 1
         del pieces[certain:]
         text = text[start:]
         yield pieces
+        chunk = following
 
 
 class _Pieces(dict):

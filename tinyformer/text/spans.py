@@ -15,6 +15,8 @@ from ..files import open_regular, reason
 
 CHUNK_BYTES = 1 << 20
 
+Progress = Callable[[int, int, str], None]  # bytes done, bytes in all, what is being done
+
 
 @dataclass(frozen=True)
 class Span:
@@ -75,6 +77,57 @@ def read_chunks(span: Span, size: int = CHUNK_BYTES) -> Iterator[bytes]:
                 yield chunk
     except OSError as error:
         raise TinyformerError(f"cannot read {span.path}: {reason(error)}") from error
+
+
+def read_texts(
+    texts: Sequence[Span], progress: Progress | None, what: str, *, before: int = 0, total: int = 0
+) -> Iterator[tuple[Span, Iterator[bytes]]]:
+    """Each text with its chunks, which are to be read before the next text is asked for.
+
+    Args:
+        texts: the spans.
+        progress: called with bytes done, bytes in all, and `what`.
+        what: is being done with the texts.
+        before: bytes that were done before.
+        total: bytes in all, if there are more than those of the texts.
+    """
+    total = total or sum(map(len, texts))
+
+    def chunks(span: Span) -> Iterator[bytes]:
+        nonlocal before
+        for chunk in read_chunks(span):
+            yield chunk
+            before += len(chunk)
+            if progress:
+                progress(before, total, what)
+
+    for span in texts:
+        yield span, chunks(span)
+
+
+def validation_file(validation: float | Path | str) -> list[Span]:
+    """The validation text if it is a file of its own; nothing if it is a fraction of the training text.
+
+    Raises:
+        UsageError: the file is missing, a directory or empty; the fraction is not between 0 and 1.
+    """
+    if isinstance(validation, (str, Path)):
+        return spans([validation])
+    if not 0 < validation < 1:
+        raise UsageError(f"the validation fraction is {validation:g}; it must lie between 0 and 1, e.g. 0.1")
+    return []
+
+
+def warn_of_bytes(warn: Callable[[str], object]) -> Callable[[Path], None]:
+    """What to call with the path of a file that is not UTF-8; warns of each once."""
+    told: set[Path] = set()
+
+    def found(path: Path) -> None:
+        if path not in told:
+            told.add(path)
+            warn(f"{path} is not UTF-8; training on its bytes")
+
+    return found
 
 
 def watch_utf8(chunks: Iterable[bytes], found_other: Callable[[], object]) -> Iterator[bytes]:

@@ -250,6 +250,13 @@ class CharTokenizer(Tokenizer):
         return {"characters": self.characters}
 
 
+def line_ends(tokenizer: Tokenizer) -> np.ndarray:
+    """Which tokens hold a line break in their text: bool, `v`. No special token does."""
+    found = np.array([b"\n" in tokenizer.decode([i]) for i in range(tokenizer.vocabulary_size)])
+    found[list(tokenizer.special_tokens.values())] = False
+    return found
+
+
 def as_bytes(text: bytes | str, name: str) -> bytes:
     """The bytes of a text; a string's bytes are its UTF-8, and those that "surrogateescape" hid in it.
 

@@ -2,7 +2,7 @@
 
 The file is JSON: `format`, `version`, `kind`, `special_tokens` (names, ids after the ordinary ones) and, for
 "chars", `characters` (one sorted string), for "bpe", `merges` ("left right" ids, one line each; merge k makes
-id 256 + k). Nothing in it is trusted: each value is checked before it is used, and sizes are bounded before
+id 256 + k), for "huggingface" the files that came with a published model. Nothing in it is trusted: each value is checked before it is used, and sizes are bounded before
 memory is spent on them.
 
 Read before: `bpe_training.py`. Read next: `corpus.py`.
@@ -11,7 +11,7 @@ Read before: `bpe_training.py`. Read next: `corpus.py`.
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,8 @@ from ..errors import TinyformerError, UsageError
 from ..files import open_regular, reason
 from .bpe import LONGEST, BPETokenizer
 from .bpe_training import count_pieces, train_bpe
-from .spans import Span, read_chunks, spans
+from .huggingface import HuggingFaceTokenizer
+from .spans import Progress, Span, read_texts, spans
 from .tokenizers import FORMAT, VERSION, ByteTokenizer, CharTokenizer, Tokenizer, decoded
 
 KINDS = ("bytes", "chars", "bpe")
@@ -29,8 +30,6 @@ MOST_FILE_BYTES = 16 << 20
 MOST_TOKEN_BYTES = 4 * LONGEST  # of one token; a piece is no longer than this
 MOST_TABLE_BYTES = 16 << 20  # of all tokens together
 
-Progress = Callable[[int, int, str], None]
-
 
 def make_tokenizer(
     kind_or_path: str | Path,
@@ -38,7 +37,7 @@ def make_tokenizer(
     *,
     vocabulary_size: int | None = None,
     special_tokens: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total, what: None,
 ) -> Tokenizer:
     """A tokenizer for the given text files.
 
@@ -56,7 +55,6 @@ def make_tokenizer(
         TinyformerError: `chars` and a text that is not UTF-8; a damaged `tokenizer.json`.
     """
     name = str(kind_or_path)
-    progress = progress or (lambda done, total, what: None)
     if name in KINDS:
         if name != "bpe" and vocabulary_size is not None:
             raise UsageError(f"a vocabulary size belongs to --tokenizer bpe; {name} has a fixed vocabulary")
@@ -79,14 +77,10 @@ def make_tokenizer(
 
 
 def _chars(texts: list[Span], special_tokens: Sequence[str], progress: Progress) -> CharTokenizer:
-    total = sum(map(len, texts))
     seen: set[str] = set()
-    done = 0
-    for span in texts:
-        for text in decoded(read_chunks(span), str(span.path)):
+    for span, chunks in read_texts(texts, progress, "collecting the characters"):
+        for text in decoded(chunks, str(span.path)):
             seen.update(text)
-            done = min(total, done + len(text.encode()))
-            progress(done, total, "collecting the characters")
     return CharTokenizer("".join(sorted(seen)), special_tokens)
 
 
@@ -100,17 +94,8 @@ def _bpe(
         least = f"{256 + special} (the bytes and {special} special tokens)" if special else "256 (the bytes)"
         raise UsageError(f"a bpe vocabulary has {least} to {MOST_IDS} ids, not {size}; choose one between")
     counts: Counter[str] = Counter()
-    done = 0
-
-    def watched(span):
-        nonlocal done
-        for chunk in read_chunks(span):
-            yield chunk
-            done += len(chunk)
-            progress(done, total, "counting words")
-
-    for span in texts:
-        count_pieces(counts, watched(span))
+    for _, chunks in read_texts(texts, progress, "counting words"):
+        count_pieces(counts, chunks)
     wanted = size - special
     merges = train_bpe(counts, wanted, progress=lambda n, of: progress(n * total // of, total, "learning merges"))
     return BPETokenizer(merges, special_tokens)
@@ -154,8 +139,9 @@ def _from_json(data: object) -> Tokenizer:
         raise ValueError(f"its version is not {VERSION}, the only one that this tinyformer reads")
     kind = data.get("kind")
     definition = {"bytes": set(), "chars": {"characters"}, "bpe": {"merges"}}
+    definition["huggingface"] = {"vocabulary", "settings", "tokenizer"}
     if not isinstance(kind, str) or kind not in definition:
-        raise ValueError("its kind is none of bytes, chars, bpe")
+        raise ValueError(f"its kind is none of {', '.join(definition)}")
     expected = {"format", "version", "kind", "special_tokens"} | definition[kind]
     if set(data) != expected:
         raise ValueError(f"it must have exactly the entries {', '.join(sorted(expected))}")
@@ -164,7 +150,14 @@ def _from_json(data: object) -> Tokenizer:
         return ByteTokenizer(special)
     if kind == "chars":
         return CharTokenizer(_characters(data["characters"]), special)
-    return BPETokenizer(_merges(data["merges"]), special)
+    if kind == "bpe":
+        return BPETokenizer(_merges(data["merges"]), special)
+    size = data["vocabulary"]
+    if type(size) is not int or not 0 < size <= MOST_IDS:
+        raise ValueError(f"vocabulary is not a whole number up to {MOST_IDS}")
+    if not isinstance(data["settings"], dict) or not isinstance(data["tokenizer"], dict):
+        raise ValueError("settings and tokenizer are not tables")
+    return HuggingFaceTokenizer(data["tokenizer"], size, data["settings"], special)
 
 
 def _special_tokens(names: object) -> list[str]:
