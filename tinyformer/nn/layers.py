@@ -89,8 +89,8 @@ def dropout(x: Tensor, rate: float, rng: Generator | None) -> Tensor:
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": fused.gelu,
     "gelu-exact": functools.partial(fused.gelu, approximate=False),
-    "relu": functional.relu,
-    "silu": functional.silu,
+    "relu": fused.relu,
+    "silu": fused.silu,
 }
 
 
