@@ -52,7 +52,7 @@ def row_lengths(config: ModelConfig, objective: str | None = None) -> Lengths:
         return Lengths(context, 0, max(1, round(SHARE * context)))
     target = context
     if objective != Seq2Seq.name and context > SHORTEST:
-        _, target = SpanCorruption(sentinels=(), end=0, pad=0).raw_length(context)
+        _, target = SpanCorruption(sentinels=[0], end=0, pad=0).raw_length(context)  # whichever ids they are
     return Lengths(context, target, target)
 
 
@@ -201,26 +201,35 @@ def generation_memory(config: ModelConfig, sequences: int = 1, *, itemsize: int 
     return {part: count for part, count in parts.items() if count} if decoder else {}
 
 
-def summary(config: ModelConfig, sequences: int = 1, *, itemsize: int = 4) -> dict[str, dict[str, int]]:
+def summary(
+    config: ModelConfig, sequences: int = 1, lengths: Lengths | None = None, *, itemsize: int = 4
+) -> dict[str, dict[str, int]]:
     """All counts of a model by section and part, each section with its total.
 
     Args:
         config: of the model.
         sequences: rows in a forward pass of training.
+        lengths: of a row; None is `row_lengths`.
         itemsize: bytes of a number: 4 for float32, 8 for float64.
     """
+    lengths = lengths or row_lengths(config)
     sections = {
         "parameters": parameters_by_part(config),
-        "forward_flops": forward_flops_by_part(config),
-        "training_bytes": training_memory(config, sequences, itemsize=itemsize),
+        "forward_flops": forward_flops_by_part(config, lengths),
+        "training_flops": {},
+        "training_bytes": training_memory(config, sequences, lengths, itemsize=itemsize),
         "generation_bytes": generation_memory(config, itemsize=itemsize),
     }
-    sections = {name: parts | {"total": sum(parts.values())} for name, parts in sections.items() if parts}
-    lengths, forward = row_lengths(config), sections["forward_flops"]["total"]
-    tokens = lengths.source + lengths.target
+    if not sections["generation_bytes"]:
+        del sections["generation_bytes"]
+    sections = {name: parts | {"total": sum(parts.values())} for name, parts in sections.items()}
+    published = count_parameters(config, heads=False)
+    if published != count_parameters(config):
+        sections["parameters"]["without pretraining heads"] = published
+    forward, tokens = sections["forward_flops"]["total"], lengths.source + lengths.target
     sections["forward_flops"]["per token"] = forward // tokens
     sections["training_flops"] = {
-        "total": training_flops(config, sequences),
+        "total": training_flops(config, sequences, lengths),
         "per token": 3 * forward // tokens,
     }
     return sections
