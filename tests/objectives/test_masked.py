@@ -39,6 +39,16 @@ def test_how_many_tokens_berts_script_hides(length, count):
     assert batch.weights.sum() == batch.tokens == count
 
 
+def test_hidden_tokens_may_be_given():
+    """The chapter's figure: I love this red car, with "love" hidden; and a longer row beside it."""
+    rows = [np.array([CLS, 1, 2, 3, 4, 5, SEP], np.int32), document(9)]
+    batch = MASKED.corrupt(rows, hidden=[rows[0] == 2, rows[1] == SEP])
+    assert batch.inputs[0].tolist() == [CLS, 1, MASK, 3, 4, 5, SEP, PAD, PAD]
+    assert batch.targets[0].tolist() == [CLS, 1, 2, 3, 4, 5, SEP, PAD, PAD]
+    assert batch.weights.tolist() == [[0, 0, 1, 0, 0, 0, 0, 0, 0], [0] * 8 + [1]]
+    assert batch.inputs.dtype == np.int32
+
+
 def test_no_more_than_there_are():
     row = np.array([CLS, SEP, CLS, SEP, CLS, 4, SEP, CLS, SEP, CLS, SEP, CLS, SEP, CLS, SEP, CLS, SEP, CLS], np.int32)
     batch = MASKED.corrupt([row], generators(1))  # 17 real tokens: 3 of them

@@ -47,6 +47,16 @@ def test_losses_and_gradients_of_parts_add_up(name, seed, cuts):
 
 
 @each
+def test_gradients_reach_all_parameters_but_those_that_are_named(name):
+    objective, batch = drawn(name, 0)
+    model = MODELS[objective.mode]
+    reached = backward(objective.loss(model, batch)).keys()
+    left = {path for path, parameter in model.parameters().items() if parameter not in reached}
+    assert left == {path for path in model.parameters() if path.startswith(objective.unreached)}
+    assert bool(left) is (name == "masked")
+
+
+@each
 @given(seed=SEEDS)
 def test_a_row_depends_on_nothing_but_itself(name, seed):
     rows = draw_rows(name, np.random.default_rng(seed), 5)

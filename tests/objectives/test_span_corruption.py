@@ -39,8 +39,12 @@ def test_published_sentinels():
 def test_the_chapters_example():
     """I love this red car, where T5's code closes the target with the end token and not with a third sentinel."""
     tokens, noise = np.arange(5), np.array([False, True, False, True, True])
-    assert mark_spans(tokens, noise, [91, 90]).tolist() == [0, 91, 2, 90]
-    assert mark_spans(tokens, ~noise, [91, 90]).tolist() == [91, 1, 90, 3, 4]
+    batch = SpanCorruption(sentinels=[91, 90], end=92, pad=93).corrupt([tokens], hidden=[noise])
+    assert batch.inputs.tolist() == [[0, 91, 2, 90, 92]]
+    assert batch.targets.tolist() == [[91, 1, 90, 3, 4, 92]]
+    assert batch.decoder_inputs.tolist() == [[93, 91, 1, 90, 3, 4]]
+    with pytest.raises(UsageError, match="2 spans are taken out, and there are 1 sentinels; take out fewer"):
+        mark_spans(tokens, noise, [91])
 
 
 # Of the text's length: tokens that are taken out, and spans. Halves go to the even number (0.15 * 30 = 4.5).

@@ -55,7 +55,7 @@ class MaskedLM(Objective):
 
         Args:
             rows: integers on the host, stretches of a text in which documents stand as `<cls> text <sep>`.
-            rngs: one for each row.
+            rngs: one for each row; none where `hidden` is given.
             hidden: for each row, True where `<mask>` shall stand; default drawn.
         """
         tokens, _ = pad_rows([self._mend(row) for row in rows], self.pad)

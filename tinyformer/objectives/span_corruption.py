@@ -53,7 +53,9 @@ class SpanCorruption(Objective):
         self.sentinels, self.end, self.pad = sentinels, end, pad
         self.density, self.mean_span = density, mean_span
         if not len(sentinels):
-            raise UsageError("the tokenizer has no <extra_id_0>, which span corruption needs; use the objective seq2seq")
+            raise UsageError(
+                "the tokenizer has no <extra_id_0>, which span corruption needs; use the objective seq2seq"
+            )
 
     @classmethod
     def of(cls, tokenizer: Any, context: int, /, **options: Any) -> Self:
@@ -130,7 +132,7 @@ class SpanCorruption(Objective):
 
         Args:
             rows: integers on the host, each of one axis.
-            rngs: one for each row.
+            rngs: one for each row; none where `hidden` is given.
             hidden: for each row, True where a token is taken out; default drawn.
 
         Raises:
@@ -150,10 +152,16 @@ def mark_spans(tokens: Array, hidden: Array, sentinels: Sequence[int]) -> Array:
     Args:
         tokens: integers on the host, of one axis.
         hidden: truth values, of the same shape.
-        sentinels: ids, at least as many as there are runs.
+        sentinels: their ids.
+
+    Raises:
+        UsageError: there are more runs than sentinels.
     """
     xp = backends.of(tokens)
     begins = hidden & ~xp.concat([xp.zeros(1, dtype=hidden.dtype), hidden[:-1]])
+    runs = int(xp.sum(begins))
+    if runs > len(sentinels):
+        raise UsageError(f"{runs} spans are taken out, and there are {len(sentinels)} sentinels; take out fewer spans")
     number = xp.cumulative_sum(begins, dtype=xp.int64, include_initial=True)[:-1]
     marked = xp.where(begins, xp.take(xp.asarray([*sentinels, 0], dtype=tokens.dtype), number), tokens)
     return marked[begins | ~hidden]
