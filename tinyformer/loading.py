@@ -1,4 +1,4 @@
-"""Getting a trained model back.
+"""Getting a trained model back: one of our own runs, or one that others have published.
 
 model = tinyformer.load("runs/data-decoder")
 logits = model(ids).numpy()
@@ -6,32 +6,39 @@ logits = model(ids).numpy()
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from . import models
+from . import interop, models
 from .training import checkpoint, data, rundir
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=5)  # the line that called `load`
+def _warn(depth: int, message: str) -> None:
+    warnings.warn(message, stacklevel=depth)  # the line that called `load`
 
 
-def load(path: str | Path, *, backend: str = "auto", on_damage: Callable[[str], None] = _warn) -> models.Decoder:
-    """The model of a run, with the weights of its newest good checkpoint.
+def load(path: str | Path, *, backend: str = "auto", on_damage: Callable[[str], None] | None = None) -> models.Model:
+    """The model of a run, with the weights of its newest good checkpoint; or of a Hugging Face directory.
 
     Args:
-        path: a directory that `tinyformer train` wrote, or one of the checkpoints in it.
+        path: a directory that `tinyformer train` wrote, or one of the checkpoints in it; or one of a GPT-2, BERT or
+            T5 with config.json and model.safetensors.
         backend: where it shall live; a model trained on one backend runs on every other.
-        on_damage: told, in a sentence, about each newer checkpoint that is damaged and had to be passed over.
+        on_damage: told, in a sentence, about each newer checkpoint that is damaged and had to be passed over, and
+            about what a published model lacks or has too much. By default they are warnings.
 
     Returns:
-        The model, in the precision that it was trained in. Called on integer ids `b t`, it gives logits `b t v`.
+        The model, in the precision that it was trained in. Called on integer ids `b t`, it gives logits `b t v`; an
+        encoder-decoder is called on those of the source and of the target.
 
     Raises:
-        TinyformerError: there is no run at that path, no checkpoint of it is in order, or the weights do not fit.
+        TinyformerError: there is no model at that path, no checkpoint of it is in order, or the weights do not fit.
     """
+    if interop.is_directory(Path(path)):
+        return interop.read_model(path, backend=backend, warn=on_damage or functools.partial(_warn, 4))
+    on_damage = on_damage or functools.partial(_warn, 5)
     config = rundir.open_run(path).config()
     weights = checkpoint.load_weights(path, on_damage=on_damage)[0]
     shape, backend = data.model_config(config), data.choose_backend(backend)

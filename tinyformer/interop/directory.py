@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import files, models
 from ..errors import TinyformerError, UsageError
-from ..text import load_tokenizer
+from ..text import Tokenizer, load_tokenizer
 from ..training import checkpoint, data, rundir, tensorfile
 from ..training.config import RunConfig
 from ..training.fingerprint import fingerprint
@@ -44,7 +44,7 @@ def is_directory(path: Path) -> bool:
     return (path / CONFIG).is_file() and not (path / "config.toml").exists()
 
 
-def read_model(path: str | Path, *, backend: str = "auto", warn: Warn = _warn) -> Any:
+def read_model(path: str | Path, *, backend: str = "auto", warn: Warn = _warn) -> models.Model:
     """The model in a Hugging Face directory of GPT-2, BERT or T5, in float32.
 
     Args:
@@ -94,25 +94,37 @@ def import_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> rund
     _family(path)  # what is none of ours is told before anything is made
     with rundir.new_run(out, path, "model") as run:
         model = read_model(path, backend="numpy", warn=warn)
-        tokenizer = tokenizers.read(path, model.config.vocabulary)
-        tokenizer.save(run.tokenizer_file)
-        shape = dataclasses.asdict(model.config)
-        mode = shape.pop("mode")
-        name = os.path.abspath(run.tokenizer_file)
-        config = RunConfig(mode=mode, model=shape, tokenizer=name, backend="numpy", threads=1)
-        state = {
-            "seed": config.seed,
-            "tokens_seen": 0,
-            "failures": 0,
-            "validation": {},
-            "config_digest": config.digest,
-            "fingerprint": fingerprint("numpy", 1),
-        }
-        run.checkpoints.mkdir()
-        arrays = {name: parameter.array for name, parameter in model.parameters().items()}
-        checkpoint.save(run.checkpoints, 0, arrays, {}, state)
-        run.write_config(config)
-        return run
+        write_run(run, model, tokenizers.read(path, model.config.vocabulary))
+    return run
+
+
+def write_run(run: rundir.Run, model: models.Model, tokenizer: Tokenizer) -> None:
+    """Make a new run of a model that was not trained here.
+
+    Args:
+        run: from `rundir.new_run`.
+        model: in float32, on the host.
+        tokenizer: the model's.
+
+    Raises:
+        TinyformerError: it cannot be written.
+    """
+    tokenizer.save(run.tokenizer_file)
+    shape = dataclasses.asdict(model.config)
+    mode, name = shape.pop("mode"), os.path.abspath(run.tokenizer_file)
+    config = RunConfig(mode=mode, model=shape, tokenizer=name, backend="numpy", threads=1)
+    state = {
+        "seed": config.seed,
+        "tokens_seen": 0,
+        "failures": 0,
+        "validation": {},
+        "config_digest": config.digest,
+        "fingerprint": fingerprint("numpy", 1),
+    }
+    run.checkpoints.mkdir()
+    arrays = {name: parameter.array for name, parameter in model.parameters().items()}
+    checkpoint.save(run.checkpoints, 0, arrays, {}, state)
+    run.write_config(config)
 
 
 def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> Family:
@@ -154,13 +166,14 @@ def family_of(config: models.ModelConfig) -> Family:
     Raises:
         UsageError: none; the message names the choices in which it differs from the nearest.
     """
-    wrong = {family: family.differences(config) for family in FAMILIES.values()}
-    nearest = min(wrong, key=lambda family: ("mode" in str(wrong[family]), len(wrong[family])))
+    wrong = {name: family.differences(config) for name, family in FAMILIES.items()}
+    nearest = min(wrong, key=lambda name: (FAMILIES[name].choices["mode"] != config.mode, len(wrong[name])))
     if wrong[nearest]:
         raise UsageError(
-            f"transformers has no such model; the nearest is {nearest.title}, which has not {', '.join(wrong[nearest])}"
+            f"transformers has no such model; the nearest is {FAMILIES[nearest].title}, which has not "
+            f"{', '.join(wrong[nearest])}"
         )
-    return nearest
+    return FAMILIES[nearest]
 
 
 def options_for(family: Family, config: models.ModelConfig, tokenizer: Any) -> dict[str, Any]:

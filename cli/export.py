@@ -1,0 +1,23 @@
+"""`tinyformer export`: a run as a Hugging Face directory."""
+
+from __future__ import annotations
+
+import click
+
+from .app import Command, Name
+
+
+@click.command(cls=Command)
+@click.argument("run", type=Name())
+@click.option("--out", type=Name(), required=True, metavar="DIR", help="The directory to write; new or empty.")
+def command(run: str, out: str) -> None:
+    """Write the run directory RUN as a Hugging Face directory, which transformers opens.
+
+    A GPT-2, BERT or T5 goes out as such, whether it was imported or trained here. The tokenizer goes with it:
+    AutoTokenizer gives the same ids, with add_special_tokens=False. Text that spells a special token stays text
+    there, too; to have <mask> read as the mask, call it with split_special_tokens=False.
+    """
+    from ..interop import export_run
+
+    family = export_run(run, out, warn=lambda message: click.echo(f"warning: {message}", err=True))
+    click.echo(f"exported to {out}: a {family.title} ({family.model_type}) for transformers", err=True)
