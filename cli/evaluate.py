@@ -18,27 +18,41 @@ from .app import Command, Name, print_json
     type=int,
     default=None,
     show_default="the model's context",
-    help="New tokens in each window; fewer give each token more context and take longer.",
+    help="Of a decoder: new tokens in each window; fewer give each token more context and take longer.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(run: str, file: str, stride: int | None, as_json: bool) -> None:
-    """Score the model in the run directory RUN on the text FILE.
+    """Score the model in the run directory RUN on FILE, in the way that it was trained.
 
-    Every token but the first, which nothing precedes, is scored once. Bits per byte compare models with
-    different tokenizers; perplexity and loss are per token.
+    A decoder scores every token but the first, which nothing precedes, once; bits per byte compare models with
+    different tokenizers. An encoder predicts hidden tokens and an encoder-decoder targets, the same ones each time.
+    For seq2seq, FILE has lines of a source, a tab, and its target. Perplexity and loss are per token.
     """
     from ..analysis.evaluation import evaluate_file
+    from ..training.data import open_training
     from .runs import load_run
-    from .view import progress_line
+    from .view import percent, progress_line
 
     model, tokenizer = load_run(run)
+    objective, unigram = open_training(run, tokenizer, model.config)
     with progress_line() as progress:
-        result = evaluate_file(model, tokenizer, file, stride=stride, progress=progress)
+        result = evaluate_file(
+            model, tokenizer, file, objective=objective, stride=stride, commonest=unigram, progress=progress
+        )
     if as_json:
-        facts = dataclasses.asdict(result)
+        facts = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
         print_json({name: value if math.isfinite(value) else None for name, value in facts.items()})
         return
     click.echo(f"loss           {result.loss:.4f} nats per token")
     click.echo(f"perplexity     {result.perplexity:.3f}")
-    click.echo(f"bits per byte  {result.bits_per_byte:.4f}")
-    click.echo(f"scored         {result.tokens:,} tokens, {result.text_bytes:,} bytes")
+    if result.bits_per_byte is not None:
+        click.echo(f"bits per byte  {result.bits_per_byte:.4f}")
+        click.echo(f"scored         {result.tokens:,} tokens, {result.text_bytes:,} bytes")
+        return
+    beside = "" if result.unigram_accuracy is None else f" (unigram {percent(result.unigram_accuracy)})"
+    click.echo(f"accuracy       {percent(result.accuracy)}{beside}")
+    if result.next_sentence_accuracy is not None:
+        click.echo(f"next sentence  {percent(result.next_sentence_accuracy)} (chance 50 %)")
+    if result.exact_match is not None:
+        click.echo(f"exact match    {percent(result.exact_match)} of {result.sequences:,} pairs")
+    click.echo(f"scored         {result.tokens:,} tokens")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..training.config import PRECISIONS, SCHEDULES, RunConfig, options, read_options
+from ..training.config import MASKINGS, OBJECTIVES, PRECISIONS, SCHEDULES, STEPS, RunConfig, options, read_options
 from .app import Choice, Command, Name
 from .view import FORMATS, view
 
@@ -17,6 +17,9 @@ _DEFAULTS = options(RunConfig())
 _MODEL = ("layers", "heads", "width", "context", "dropout")  # settings of the model itself
 _CHOSEN = "by the preset or size"
 _CHOSEN_BY = {  # what a run chooses by a setting
+    "mode": ("objective", "masking", "label_smoothing", "steps", "learning_rate", "warmup", "vocabulary", "vocab_size"),
+    "init_from": ("preset", "tokenizer", "vocab_size"),
+    "objective": ("label_smoothing", "next_sentence"),
     "preset": ("learning_rate",),
     "width": ("heads", "hidden", "learning_rate"),
     "steps": ("warmup",),
@@ -43,9 +46,27 @@ def _option(name: str, kind: Any, help_: str, *, chosen: str | None = None, **mo
     return click.option(flag, type=kind, default=default, show_default=shown, help=help_, **more)
 
 
+def _steps() -> str:
+    """The default number of steps, with the modes that have another."""
+    first, *others = STEPS.items()
+    return "; ".join([str(first[1]), *(f"{mode} {steps}" for mode, steps in others if steps != first[1])])
+
+
 @click.command(cls=Command)
 @click.argument("files", nargs=-1, type=Name(), metavar="FILE...")
-@_option("mode", Choice(["decoder"]), "Kind of model: a decoder writes text.")
+@_option(
+    "mode",
+    Choice(OBJECTIVES),
+    "Kind of model: a decoder (GPT) writes text, an encoder (BERT) fills in hidden tokens, an encoder-decoder (T5) "
+    "writes an answer to a source.",
+    chosen="the preset's, or decoder",
+)
+@_option(
+    "objective",
+    Choice(sum(OBJECTIVES.values(), ())),
+    "What it learns: causal; masked or next-sentence (encoder); span-corruption or seq2seq (encoder-decoder).",
+    chosen="the first of the mode",
+)
 @click.option("--out", type=Name(), metavar="DIR", show_default="runs/FILE-MODE", help="Run directory; new or empty.")
 @click.option(
     "--config",
@@ -54,19 +75,29 @@ def _option(name: str, kind: Any, help_: str, *, chosen: str | None = None, **mo
     help="Settings as in a run's config.toml, or a run; flags beat them.",
 )
 @click.option("--resume", type=Name(), metavar="RUN", help="Go on with the run in this directory.")
+@click.option(
+    "--init-from", type=Name(), metavar="RUN", help="Begin with the weights, shape and tokenizer of another run."
+)
 @_option("preset", str, "A published size; `tinyformer info` lists them.")
 @_option("layers", int, "Blocks.", chosen=_CHOSEN)
 @_option("heads", int, "Heads of each attention; they divide the width.", chosen=_CHOSEN)
 @_option("width", int, "Width of the residual stream.", chosen=_CHOSEN)
-@_option("context", int, "Tokens that the model looks back on.", chosen=_CHOSEN)
+@_option("context", int, "Tokens that the model sees; of a source as of a target.", chosen=_CHOSEN)
 @_option("dropout", float, "Share of activations dropped in training.", chosen=_CHOSEN)
 @_option("tokenizer", Name(), "bytes, chars, bpe, or the path of a tokenizer.json.")
 @_option("vocab_size", int, "Tokens of a bpe tokenizer.", chosen="by the text")
 @_option(
     "validation", _FractionOrFile(), "Text to validate on, or how much to keep of the end.", metavar="FILE|FRACTION"
 )
-@_option("steps", int, "Updates of the weights.")
-@_option("batch_size", int, "Windows of text in a forward pass.")
+@_option(
+    "masking",
+    Choice(MASKINGS),
+    "Of an encoder's text: hide other tokens each time (RoBERTa), or the same ones again (BERT).",
+    chosen="dynamic",
+)
+@_option("label_smoothing", float, "Of seq2seq: share spread over all tokens.", chosen="0.0")
+@_option("steps", int, "Updates of the weights.", chosen=_steps())
+@_option("batch_size", int, "Windows of text, or pairs, in a forward pass.")
 @_option("grad_accumulation", int, "Forward passes for each update.")
 @_option("learning_rate", float, "At its peak.", chosen="by the width")
 @_option("warmup", int, "Steps in which the learning rate rises.", chosen="by the steps")
@@ -98,6 +129,10 @@ def command(
 
     With no option it trains a small model for about five minutes and tells what to run next. One size is
     enough: --width or --layers alone chooses the rest. Ctrl-C saves, and --resume goes on from there.
+
+    For an encoder, blank lines separate documents, which never see each other; next-sentence prediction takes
+    lines for sentences. A decoder and span corruption read the text as one stream, as GPT and T5 do. For seq2seq,
+    each line is a source, a tab, and its target.
     """
     given = {name: settings[name] for name in settings if _is_given(ctx, name)}
     if files:
@@ -134,16 +169,18 @@ def _nested(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merged(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a file under those of the flags; a preset given as a flag replaces the file's sizes.
+    """The settings of a file under those of the flags; a preset or a run to begin with replaces the file's sizes.
 
     A run's own file holds what the run chose, too: what follows from a setting goes where a flag changes that.
     """
-    model = stored.get("model", {})
+    model, mode = stored.get("model", {}), stored.get("mode", "decoder")
     if "vocabulary" in model:  # nobody writes that: it comes with the tokenizer
         gone = {name for flag in given for name in _CHOSEN_BY.get(flag, ())}
         model = {name: value for name, value in model.items() if name not in gone}
         stored = {name: value for name, value in stored.items() if name not in gone}
-    return stored | {"model": {} if "preset" in given else model} | given
+        if given.get("mode", mode) != mode:  # what makes a GPT is not what makes a BERT
+            model = {name: value for name, value in model.items() if name in (*_MODEL, "hidden")}
+    return stored | {"model": {} if {"preset", "init_from"} & given.keys() else model} | given
 
 
 def _check_resume(excluded: dict[str, Any]) -> None:

@@ -178,32 +178,45 @@ def _dry_run(event: Event) -> str:
 
 
 def _size(event: Event) -> str:
-    model = event["model"]
+    model, mode = event["model"], event["model"]["mode"]
     layers, heads = counted(model["layers"], "layer"), counted(model["heads"], "head")
+    if mode == "encoder-decoder":
+        layers = f"{model['layers']} + {model['decoder_layers'] or model['layers']} layers"
     sizes = f"{layers}, width {model['width']}, {heads}, context {model['context']}"
-    return f"{model['mode']}, {sizes}, {event['parameters']:,} parameters"
+    kind = mode if mode == "decoder" else f"{mode} ({event['objective']})"
+    return f"{kind}, {sizes}, {event['parameters']:,} parameters"
 
 
 def _text(event: Event) -> str:
+    lengths = event["lengths"]
+    both = lengths["source"] and lengths["target"]
+    rows = f" (rows of {lengths['source']} + {lengths['target']})" if both else ""
     return (
         f"text: {event['train_tokens']:,} tokens to train on, {event['validation_tokens']:,} to validate on "
         f"({event['tokenizer']}, {event['model']['vocabulary']} kinds); {event['tokens_per_step']:,} tokens a step"
+        + rows
     )
 
 
 def _references(event: Event) -> str:
-    return (
-        f"losses to compare with: {number(event['ln_v'])} by guessing (ln v), {number(event['unigram_entropy'])} "
-        f"by how common each token is (unigram entropy, {number(event['unigram_bits_per_byte'], 3)} bits/byte)"
-    )
+    """What the losses mean, told once: some figures that need no transformer."""
+    guessing = f"losses to compare with: {number(event['ln_v'])} by guessing (ln v)"
+    entropy = f"{number(event['unigram_entropy'])} by how common each token is (unigram entropy"
+    bits = event["unigram_bits_per_byte"]
+    if bits is not None:
+        return f"{guessing}, {entropy}, {number(bits, 3)} bits/byte)"
+    told = f"{guessing}, {entropy}); accuracy {percent(event['unigram_accuracy'])} by the commonest one"
+    if event["objective"] == "next-sentence":
+        told += f"\nin training, the loss of telling pairs apart is added: {number(math.log(2))} by guessing (ln 2)"
+    return told
 
 
 def _train(event: Event) -> str:
-    left, speed = event.get("seconds_left"), event.get("tokens_per_second")
+    left, speed, bits = (event.get(name) for name in ("seconds_left", "tokens_per_second", "bits_per_byte"))
     parts = [
         f"step {event['step']:>{len(str(event['steps']))}}/{event['steps']}",
         f"loss {number(event['loss'])}",
-        f"{number(event.get('bits_per_byte'), 3)} bits/byte",
+        *([f"{number(bits, 3)} bits/byte"] if bits is not None else []),
         *([f"{speed:,.0f} tokens/s"] if speed is not None else []),
         *([f"{duration(left)} left"] if left is not None else []),
     ]
@@ -211,13 +224,27 @@ def _train(event: Event) -> str:
 
 
 def _validation(event: Event) -> str:
-    per_byte = f"{number(event['loss_per_byte'])} nats/byte  {number(event['bits_per_byte'], 3)} bits/byte"
-    return f"step {event['step']}  validation  loss {number(event['loss'])}  {per_byte}"
+    return f"step {event['step']}  validation  loss {number(event['loss'])}  {'  '.join(_beside(event))}"
+
+
+def _beside(figures: Event) -> list[str]:
+    """What there is to say of a validation beside its loss."""
+    if (bits := figures.get("bits_per_byte")) is not None:
+        return [f"{number(bits * math.log(2))} nats/byte", f"{number(bits, 3)} bits/byte"]
+    unigram = figures.get("unigram_accuracy")
+    chance = f" (unigram {percent(unigram)})" if unigram is not None else ""
+    said = {"accuracy": chance, "next_sentence_accuracy": " (chance 50 %)", "exact_match": ""}
+    return [
+        f"{name.replace('_', ' ')} {percent(figures[name])}{beside}"
+        for name, beside in said.items()
+        if figures.get(name) is not None
+    ]
 
 
 def _sample(event: Event) -> str:
-    text = printable(event["text"]).strip("\n")
-    return f"sample at step {event['step']}:\n" + "\n".join(_MARGIN + line for line in text.split("\n"))
+    text, legend = printable(event["text"]).strip("\n"), event.get("legend")
+    heading = f"sample at step {event['step']}" + (f" ({legend})" if legend else "")
+    return f"{heading}:\n" + "\n".join(_MARGIN + line for line in text.split("\n"))
 
 
 def _with_margin(event: Event, width: int) -> str:
@@ -229,12 +256,9 @@ def _with_margin(event: Event, width: int) -> str:
 def _end(event: Event) -> str:
     if event["run"] is None:
         return f"one step took {event['seconds']:.2f} s; nothing was written"
-    bits = event["validation_bits_per_byte"]
-    nats = None if bits is None else bits * math.log(2)
     loss = f"validation loss {number(event['validation_loss'])} nats per token"
-    per_byte = f"{number(nats)} nats/byte, {number(bits, 3)} bits/byte"
-    done = f"done: step {event['step']}, {loss}, {per_byte}, in {duration(event['seconds'])}"
-    return f"{done}\nnext: {event['next']}"
+    done = ", ".join([f"done: step {event['step']}", loss, *_beside(event["validation"])])
+    return f"{done}, in {duration(event['seconds'])}\nnext: {event['next']}"
 
 
 def _saved(event: Event) -> str:
@@ -266,6 +290,11 @@ def printable(text: str) -> str:
 def number(value: float | None, digits: int = 4) -> str:
     """A loss with fixed digits, or a dash."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def percent(share: float) -> str:
+    """A share of 1 as 34.5 %."""
+    return f"{100 * share:.1f} %"
 
 
 def quantity(count: float, unit: str) -> str:

@@ -1,41 +1,74 @@
-"""How well a trained model predicts a text, every token scored once.
+"""How well a trained model predicts a text.
 
-Read before: `tinyformer/text/batches.py` (`scoring_rows`), `tinyformer/objectives/`.
+A decoder scores every token once, with as much of the text before it as fits its context. Other models are scored as
+they were trained, on corruptions of the text that are the same each time.
+
+Read before: `tinyformer/text/batches.py` (`scoring_rows`), `tinyformer/text/sources.py`, `tinyformer/objectives/`.
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import TinyformerError
-from ..objectives import Batch, CausalLM
-from ..text import TokenFile, encode_corpus, scoring_rows
+from ..errors import TinyformerError, UsageError
+from ..objectives import Batch, CausalLM, Objective
+from ..text import TokenFile, scoring_rows
+from ..text.sources import encode_text, open_source
 
 TOKENS_AT_ONCE = 4096
 LOGITS_AT_ONCE = 1 << 24  # 64 MiB in float32
 
+Progress = Callable[[int, int, str], None]
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a text was predicted.
+    """How a text was predicted. What has no meaning for the objective is None.
 
     Attributes:
-        loss: nats per token.
+        loss: nats per target token.
+        accuracy: share of the targets that were the most probable token.
+        tokens: how many targets were scored; of a decoder, all tokens but the first, which nothing precedes.
         perplexity: exp(loss): between how many equally likely tokens the model was torn, on average.
-        bits_per_byte: the same loss per byte of text, which compares models with different tokenizers.
-        tokens: how many were scored: all but the first, which nothing precedes.
-        text_bytes: of these tokens.
+        bits_per_byte: a decoder's loss per byte of text, which compares models with different tokenizers.
+        text_bytes: of the tokens that a decoder scored.
+        next_sentence_loss: nats per pair.
+        next_sentence_accuracy: share of the pairs that were told apart rightly.
+        exact_match: share of the targets of pairs that were right at every place, as greedy writing would have them.
+        sequences: pairs of source and target that were scored.
+        unigram_accuracy: what always saying the commonest token of the training text would have reached.
     """
 
     loss: float
-    perplexity: float
-    bits_per_byte: float
+    accuracy: float
     tokens: int
-    text_bytes: int
+    perplexity: float
+    bits_per_byte: float | None = None
+    text_bytes: int | None = None
+    next_sentence_loss: float | None = None
+    next_sentence_accuracy: float | None = None
+    exact_match: float | None = None
+    sequences: int | None = None
+    unigram_accuracy: float | None = None
+
+
+def figures(sums: Mapping[str, float]) -> dict[str, float]:
+    """Means from the sums of an objective's `score`, by the names that `Evaluation` has for them."""
+
+    def mean(what: str, of: str) -> float:
+        return sums[what] / sums[of] if sums[of] else math.nan
+
+    found = {"loss": mean("nats", "tokens"), "accuracy": mean("correct", "tokens")}
+    if "pairs" in sums:
+        found["next_sentence_loss"] = mean("pairs_nats", "pairs")
+        found["next_sentence_accuracy"] = mean("pairs_correct", "pairs")
+    if "sequences" in sums:
+        found["exact_match"] = mean("exact", "sequences")
+    return found
 
 
 def evaluate_file(
@@ -43,28 +76,40 @@ def evaluate_file(
     tokenizer,
     path: Path | str,
     *,
+    objective: Objective | None = None,
     stride: int | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    commonest: int | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
-    """Score a decoder on a text file of any size.
+    """Score a model on a file of any size: a text, or for pairs lines of `source TAB target`.
 
     Args:
         model: as `tinyformer.load` returns it.
         tokenizer: the model's own.
-        path: the text.
-        stride: how many new tokens each window scores; fewer give each token more context and take longer. The
-            model's context where None.
+        path: the file.
+        objective: what the model was trained on; `CausalLM` where None.
+        stride: of a decoder: how many new tokens each window scores; fewer give each token more context and take
+            longer. The model's context where None.
+        commonest: id of the commonest token of the training text, where it is known.
         progress: called with done, total, and what is being done.
 
     Raises:
-        UsageError: the file is missing, empty or too short, or the stride is longer than the context.
+        UsageError: the file is missing, empty, too short or no pairs; the stride is longer than the context, or given
+            for a model that is no decoder.
         TinyformerError: the text cannot be encoded, or the loss is not finite.
     """
+    objective, context = objective or CausalLM(), model.config.context
+    if stride is not None and objective.mode != "decoder":
+        raise UsageError(f"--stride belongs to decoders, and this is a model of mode {objective.mode}; leave it out")
     with (
         tempfile.TemporaryDirectory(prefix="tinyformer-") as folder,
-        encode_corpus([path], tokenizer, Path(folder) / "text.tokens", progress=progress) as tokens,
+        encode_text(
+            objective, path, tokenizer, Path(folder) / "text.tokens", context=context, progress=progress
+        ) as tokens,
     ):
-        return evaluate_tokens(model, tokenizer, tokens, stride=stride, progress=progress)
+        return evaluate_tokens(
+            model, tokenizer, tokens, objective=objective, stride=stride, commonest=commonest, progress=progress
+        )
 
 
 def evaluate_tokens(
@@ -72,22 +117,50 @@ def evaluate_tokens(
     tokenizer,
     tokens: TokenFile,
     *,
+    objective: Objective | None = None,
     stride: int | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    commonest: int | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
-    """Score a decoder on a tokenised text. Arguments and errors as for `evaluate_file`."""
-    objective, context = CausalLM(), model.config.context
+    """Score a model on a tokenised text. Arguments and errors as for `evaluate_file`."""
+    objective, context = objective or CausalLM(), model.config.context
     rows = max(1, min(TOKENS_AT_ONCE, LOGITS_AT_ONCE // model.config.vocabulary) // context)
-    nats, scored = 0.0, 0
-    for inputs, targets, weights in scoring_rows(tokens, context, rows, stride=stride):
-        batch = Batch(inputs, targets, weights)
-        nats += objective.score(model, batch)["nats"]
-        scored += int(batch.tokens)
+    if objective.mode == "decoder":
+        total, batches = len(tokens) - 1, _scored_once(tokens, context, rows, stride)
+    else:
+        source = open_source(objective, tokens, context, seed=0)
+        total, batches = len(source), source.in_order(rows)
+    sums: dict[str, float] = {}
+    done, common = 0, 0.0
+    for batch in batches:
+        for name, value in objective.score(model, batch).items():
+            sums[name] = sums.get(name, 0.0) + value
+        if commonest is not None:
+            common += targets_equal(batch, commonest)
+        done += int(batch.tokens) if objective.mode == "decoder" else len(batch)
         if progress:
-            progress(scored, len(tokens) - 1, "scoring the text")
-    if not math.isfinite(nats):
+            progress(min(done, total), total, "scoring the text")
+    if not sums.get("tokens"):
+        raise UsageError("the text is too short: there is nothing to predict in it; give a longer one")
+    found = figures(sums)
+    if not all(map(math.isfinite, found.values())):
         raise TinyformerError("the loss is not finite: the weights are damaged or diverged, use an earlier checkpoint")
-    text_bytes = tokens.text_bytes - len(tokenizer.decode(tokens.read(0, 1)))
-    loss = nats / scored
-    perplexity = math.exp(loss) if loss < 700 else math.inf
-    return Evaluation(loss, perplexity, nats / math.log(2) / text_bytes, scored, text_bytes)
+    beside = {} if commonest is None else {"unigram_accuracy": common / sums["tokens"]}
+    if objective.mode == "decoder":
+        text_bytes = tokens.text_bytes - len(tokenizer.decode(tokens.read(0, 1)))
+        beside |= {"text_bytes": text_bytes, "bits_per_byte": sums["nats"] / math.log(2) / text_bytes}
+    if "sequences" in sums:
+        beside["sequences"] = int(sums["sequences"])
+    perplexity = math.exp(found["loss"]) if found["loss"] < 700 else math.inf
+    return Evaluation(tokens=int(sums["tokens"]), perplexity=perplexity, **found, **beside)
+
+
+def targets_equal(batch: Batch, token: int) -> float:
+    """How many of a batch's targets are a token, by weight."""
+    equal = batch.targets == token
+    return float(equal.sum() if batch.weights is None else batch.weights[equal].sum())
+
+
+def _scored_once(tokens: TokenFile, context: int, rows: int, stride: int | None) -> Iterator[Batch]:
+    for inputs, targets, weights in scoring_rows(tokens, context, rows, stride=stride):
+        yield Batch(inputs, targets, weights)

@@ -30,7 +30,7 @@ from ..errors import TinyformerError
 from . import tensorfile
 from .tensorfile import DamagedFile
 
-FORMAT = 1
+FORMAT = 2  # in 1, a decoder's stack had no name of its own
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _MOST_STATE = 1 << 18  # bytes
 _STATE = {
@@ -44,6 +44,10 @@ _STATE = {
     "sha256": dict,
 }
 _NAME = re.compile(r"step-(\d{6,18})")
+_RENAMED = {  # what names of format 1, with or without `first.` or `second.`, are now
+    r"^((?:first|second)\.)?(blocks|norm|positions)\.": r"\1stack.\2.",
+    r"^((?:first|second)\.)?head\.weight$": r"\1head.output.weight",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +135,8 @@ def load(path: Path, *, optimizer: bool = True) -> Checkpoint:
         if found != state["sha256"][name]:
             raise DamagedFile(f"{path / name} is damaged: it has changed since it was saved")
         tensors[name] = tensorfile.read(path / name)
+        if state["format"] == 1:
+            tensors[name] = {_renamed(old): array for old, array in tensors[name].items()}
     return Checkpoint(path, state["step"], state, tensors[MODEL], tensors.get(OPTIMIZER, {}))
 
 
@@ -213,6 +219,13 @@ def check_names(expected: Mapping[str, Any], found: Mapping[str, Any], path: Pat
             raise DamagedFile(f"{path} is not for this model, which has no {name!r}")
 
 
+def _renamed(name: str) -> str:
+    """The present name of a parameter, or of a running mean of it, in a checkpoint of format 1."""
+    for old, new in _RENAMED.items():
+        name = re.sub(old, new, name)
+    return name
+
+
 def _kind(array: Any) -> str:
     return f"{array.dtype} {tuple(array.shape)}"
 
@@ -236,7 +249,7 @@ def _read_state(path: Path) -> dict[str, Any]:
         state = json.loads(files.read_file(path, _MOST_STATE))
         if not isinstance(state, dict) or "sha256" not in state:
             raise ValueError("it is not the state of a checkpoint")
-        if state.get("format") != FORMAT:
+        if state.get("format") not in (1, FORMAT):
             raise ValueError("it was written by another version of tinyformer")
         if state.pop("seal", None) != _seal(state):
             raise ValueError("it has changed since it was saved")

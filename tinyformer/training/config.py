@@ -24,6 +24,15 @@ from .toml import format_toml
 SCHEDULES = ("cosine", "linear", "constant", "inverse-square-root")
 PRECISIONS = ("float32", "float64")
 TOKENIZERS = ("bytes", "chars", "bpe")  # any other is a path
+MASKINGS = ("dynamic", "fixed")
+OBJECTIVES = {  # of each mode; the first one unless another is asked for
+    "decoder": ("causal",),
+    "encoder": ("masked", "next-sentence"),
+    "encoder-decoder": ("span-corruption", "seq2seq"),
+}
+# Defaults that depend on the mode. Rate: factor on the learning rate that the width alone would choose.
+STEPS = {"decoder": 1500, "encoder": 1500, "encoder-decoder": 1500}
+RATE = {"decoder": 1.0, "encoder": 1.0, "encoder-decoder": 1.0}
 
 
 def _option(section: str, kind: str, default: Any, **limits: Any) -> Any:
@@ -36,16 +45,20 @@ class RunConfig:
     """The settings of a training run, named like the flags: `grad_accumulation` is --grad-accumulation.
 
     Attributes:
-        mode: the family of model and objective.
+        mode: the family of model and objective: "decoder", "encoder" or "encoder-decoder".
         preset: a published size to start from.
+        init_from: a run whose shape, weights and tokenizer are the beginning of this one.
         model: what is given of the model's settings, such as {"layers": 6}; all of them once a run has begun.
+        objective: what the model learns to do, one of `OBJECTIVES`.
+        masking: of an encoder's text: "dynamic" hides other tokens each time (RoBERTa), "fixed" repeats itself (BERT).
+        label_smoothing: of "seq2seq": share of a target's probability that the loss spreads over the vocabulary.
         files: the training text.
         validation: the fraction of the text, at its end, that is kept for validation; or a file.
         tokenizer: "bytes", "chars", "bpe", or the path of a tokenizer.json.
         vocab_size: of a "bpe" tokenizer that is trained.
         steps: updates of the weights.
-        batch_size: windows of text in one forward pass.
-        grad_accumulation: forward passes that share one update, of batch_size x grad_accumulation windows.
+        batch_size: rows (windows of text, or pairs) in one forward pass.
+        grad_accumulation: forward passes that share one update, of batch_size x grad_accumulation rows.
         learning_rate: at its peak.
         warmup: steps over which it rises to the peak.
         schedule: how it goes on from there.
@@ -66,8 +79,9 @@ class RunConfig:
         threads: worker threads.
     """
 
-    mode: str = _option("model", "text", "decoder")
+    mode: str | None = _option("model", "text", None, choices=tuple(OBJECTIVES))
     preset: str | None = _option("model", "text", None)
+    init_from: str | None = _option("model", "text", None)
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     files: tuple[str, ...] = _option("data", "files", ())
@@ -75,7 +89,10 @@ class RunConfig:
     tokenizer: str = _option("data", "text", "bpe")
     vocab_size: int | None = _option("data", "integer", None, least=1, most=2**31)
 
-    steps: int = _option("training", "integer", 1500, least=1, most=10**12)
+    objective: str | None = _option("training", "text", None, choices=tuple(sum(OBJECTIVES.values(), ())))
+    masking: str | None = _option("training", "text", None, choices=MASKINGS)
+    label_smoothing: float | None = _option("training", "number", None, least=0, below=1)
+    steps: int | None = _option("training", "integer", None, least=1, most=10**12)
     batch_size: int = _option("training", "integer", 16, least=1, most=10**9)
     grad_accumulation: int = _option("training", "integer", 1, least=1, most=10**9)
     learning_rate: float | None = _option("training", "number", None, above=0)
@@ -102,7 +119,7 @@ class RunConfig:
         for field in _FIELDS.values():
             _check(field, getattr(self, field.name))
         object.__setattr__(self, "files", tuple(map(str, self.files)))
-        if self.warmup is not None and self.warmup > self.steps:
+        if None not in (self.warmup, self.steps) and self.warmup > self.steps:
             raise UsageError(f"--warmup ({self.warmup}) is longer than --steps ({self.steps}); lower it")
         if self.vocab_size is not None and self.tokenizer in ("bytes", "chars"):
             raise UsageError(
@@ -112,7 +129,7 @@ class RunConfig:
 
     @property
     def rows_per_step(self) -> int:
-        """Windows of text behind one update."""
+        """Rows behind one update."""
         return self.batch_size * self.grad_accumulation
 
     def replace(self, **changes: Any) -> RunConfig:
@@ -131,7 +148,8 @@ class RunConfig:
     def digest(self) -> str:
         """A fingerprint of the settings that a resumed run must share with its checkpoint."""
         fixed = {name: getattr(self, name) for name in _FIELDS if name not in CHANGEABLE}
-        text = json.dumps([fixed, self.model], sort_keys=True)
+        given = {name: value for name, value in fixed.items() if value is not None}  # so that a new field changes none
+        text = json.dumps([given, self.model], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -139,7 +157,10 @@ _FIELDS = {field.name: field for field in dataclasses.fields(RunConfig) if field
 
 # What may change when a run is resumed. Anything else would make it another run: other sizes, text, batches.
 CHANGEABLE = {name for name, field in _FIELDS.items() if field.metadata["section"] == "training"}
-CHANGEABLE = (CHANGEABLE | {"threads", "backend"}) - {"batch_size", "grad_accumulation", "overfit_one_batch"}
+CHANGEABLE = (CHANGEABLE | {"threads", "backend"}) - {
+    *("objective", "masking", "label_smoothing"),
+    *("batch_size", "grad_accumulation", "overfit_one_batch"),
+}
 
 
 def options(config: RunConfig) -> dict[str, Any]:
@@ -151,7 +172,11 @@ def absolute(name: str, value: Any) -> Any:
     """A field's value with its paths, if it has any, made to mean the same from every directory."""
     if name == "files":
         return tuple(os.path.abspath(file) for file in value)
-    is_path = {"validation": isinstance(value, str | Path), "tokenizer": value not in TOKENIZERS}
+    is_path = {
+        "validation": isinstance(value, str | Path),
+        "tokenizer": value not in TOKENIZERS,
+        "init_from": value is not None,
+    }
     return os.path.abspath(value) if is_path.get(name) else value
 
 

@@ -10,39 +10,42 @@ Read before: `step.py`, `checkpoint.py`, `data.py`, `outline.py`. Read next: `tr
 from __future__ import annotations
 
 import math
-import shlex
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from ..analysis.evaluation import figures
 from ..errors import TinyformerError
 from ..files import WriteError
-from ..generation import sample_text
-from . import checkpoint, outline, runlog
+from . import checkpoint, outline, runlog, samples
 from .config import RunConfig
-from .data import Corpus, per_byte
+from .data import Corpus, bits, tokens_read
 from .fingerprint import differences, fingerprint
 from .optimizer import AdamW, FlatParameters
 from .rundir import Run
 from .schedule import learning_rate
 from .signals import Stopped, StopRequest
-from .step import Outcome, Workers, mean_loss, training_step
+from .step import Outcome, Workers, score, training_step
 
 # Takes what happens, as dictionaries whose "event" is one of
 #   prepare     done, total (bytes), what: while the text is read
-#   start       parameters, train_tokens ..., and losses to compare with: ln_v and unigram_entropy in nats per token
+#   start       parameters, objective, train_tokens ..., and figures to compare with: ln_v and unigram_entropy in nats
+#               per token, unigram_accuracy
 #   dry_run     the same, and shapes, parameters_by_part, flops_per_step, memory_per_step (bytes)
 #   step        step, steps, seconds_left: after every step, for a live view only
-#   train       step, steps, loss (nats per token), bits_per_byte, learning_rate, gradient_norm, tokens_per_second,
-#               seconds_left
-#   validation  step, loss, bits_per_byte, loss_per_byte (nats), tokens
-#   sample      step, text
+#   train       step, steps, loss (nats per target token), bits_per_byte, learning_rate, gradient_norm,
+#               tokens_per_second (read, of sources and targets), seconds_left
+#   validation  step, tokens (targets), and the figures of `analysis.evaluation.figures`; for a decoder bits_per_byte
+#               and loss_per_byte (nats), for others unigram_accuracy
+#   sample      step, text, and what its brackets and lines mean: legend
 #   saved       step, path
 #   warning     message
-#   end         run, step, loss, validation_loss, validation_bits_per_byte, seconds, next (a command, or None)
+#   end         run, step, loss, validation (figures), validation_loss, validation_bits_per_byte, seconds, next (a
+#               command, or None)
+# What a run has no figure for is None: bits per byte where not every token of the text is a target.
 Reporter = Callable[[dict[str, Any]], None]
 
-SAMPLE_TOKENS = 200
 MOST_FAILURES = 3  # steps in a row without a finite loss and gradient, before the run gives up
 VALIDATION_SHARE = 0.05  # of the time
 SMALL_VALIDATION = 200_000  # tokens that the last validation takes in any case
@@ -75,7 +78,7 @@ class Trainer:
     ) -> None:
         self.run, self.config, self.corpus, self.model = run, config, corpus, model
         self._workers, self._log, self._report, self._stop = workers, log, reporter, stop
-        self._flat = FlatParameters(model.parameters())
+        self._flat = FlatParameters(_trained(model, corpus.objective))
         self._optimizer = AdamW.of(
             self._flat,
             beta1=config.beta1,
@@ -85,7 +88,7 @@ class Trainer:
         )
         self._step = 0  # the last one that is done
         self._saved = -1  # the step of the newest checkpoint
-        self._tokens = 0  # trained on so far
+        self._tokens = 0  # read in training so far
         self._failures = 0  # steps in a row that updated nothing
         self._validation: dict[str, Any] = {}  # the newest figures
         self._log_trouble = ""
@@ -105,8 +108,8 @@ class Trainer:
         for step in range(first + 1, config.steps + 1):
             last, step_began = step == config.steps, time.perf_counter()
             rate = self._rate(step)
-            outcome, batch_tokens = self._one_step(step, rate)
-            busy, tokens = busy + time.perf_counter() - step_began, tokens + batch_tokens
+            outcome, read = self._one_step(step, rate)
+            busy, tokens = busy + time.perf_counter() - step_began, tokens + read
             left = (time.perf_counter() - began) / (step - first) * (config.steps - step)
             self._report({"event": "step", "step": step, "steps": config.steps, "seconds_left": left})
             if step == 1 or step % config.log_every == 0 or last or not outcome.updated:
@@ -124,17 +127,16 @@ class Trainer:
                 raise Stopped(f"stopped and saved at step {step}; go on with: {self.run.resume_command}", stopping)
             if config.sample_every and (last or step % config.sample_every == 0):
                 self._sample()  # when everything is saved, so that nothing that fails here costs anything
-        word = self.corpus.first_word()
-        prompt = f" --prompt {shlex.quote(word)}" if word else ""
         event = {
             "event": "end",
             "run": str(self.run.path),
             "step": self._step,
             "loss": outcome.loss if outcome else None,
+            "validation": self._validation,
             "validation_loss": self._validation.get("loss"),
             "validation_bits_per_byte": self._validation.get("bits_per_byte"),
             "seconds": time.perf_counter() - began,
-            "next": f"tinyformer generate {shlex.quote(str(self.run.path))}{prompt} --tokens {SAMPLE_TOKENS}",
+            "next": samples.next_command(self.corpus, str(self.run.path)),
         }
         self._report(event)
         return event
@@ -148,6 +150,20 @@ class Trainer:
         end = {"event": "end", "run": None, "step": 1, "loss": outcome.loss, "seconds": seconds, "next": None}
         self._report(end)
         return end
+
+    def start_from(self, path: str) -> None:
+        """Take over the weights of another run, from its newest good checkpoint.
+
+        Args:
+            path: its directory, or one of its checkpoints.
+
+        Raises:
+            TinyformerError: no checkpoint is in order, or the weights do not fit.
+        """
+        weights, _ = checkpoint.load_weights(path, on_damage=lambda message: warn(self._report, message))
+        weights = {name: array.astype(self.config.precision) for name, array in weights.items()}
+        checkpoint.check_names(self.model.parameters(), weights, Path(path))
+        self.model.assign(weights)
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         """Take over weights, running means and counts from a checkpoint, and cut the log back to its step.
@@ -167,7 +183,7 @@ class Trainer:
         self._step = self._saved = saved.step
         self._tokens, self._failures = state["tokens_seen"], state["failures"]
         self._validation = state["validation"]
-        if state["config_digest"] != self.config.digest:
+        if state["config_digest"] != self.config.digest and state["format"] == checkpoint.FORMAT:
             warn(self._report, f"{self.run.config_file} was changed by hand since the checkpoint was saved")
         now = fingerprint(self.config.backend, self._workers.count)
         if different := differences(state["fingerprint"], now):
@@ -215,7 +231,8 @@ class Trainer:
             way = f"then go on from step {self._saved}, the newest saved: {self.run.resume_command}"
             raise WriteError(f"{error}; {way}") from error
 
-    def _one_step(self, step: int, rate: float) -> tuple[Outcome, float]:
+    def _one_step(self, step: int, rate: float) -> tuple[Outcome, int]:
+        """What the step did, and how many tokens it read."""
         config = self.config
         batch = self.corpus.batch(1 if config.overfit_one_batch else step, config.rows_per_step)
         outcome = training_step(
@@ -231,9 +248,10 @@ class Trainer:
             step=step,
             workers=self._workers,
         )
+        read = tokens_read(batch)
         self._step, self._failures = step, 0 if outcome.updated else self._failures + 1
-        self._tokens += round(batch.tokens) if outcome.updated else 0
-        return outcome, batch.tokens
+        self._tokens += read if outcome.updated else 0
+        return outcome, read
 
     def _rate(self, step: int) -> float:
         config = self.config
@@ -256,8 +274,8 @@ class Trainer:
         }
         skipped = {} if outcome.updated else {"skipped": True}
         self._note(self._log.append({"step": step, "split": "train", **figures, **skipped}))
-        bits = per_byte(self.corpus.train, outcome.loss) / math.log(2)
-        more = {"steps": self.config.steps, "bits_per_byte": bits, "seconds_left": left}
+        per_byte = bits(self.corpus.per_byte(self.corpus.train, outcome.loss))
+        more = {"steps": self.config.steps, "bits_per_byte": per_byte, "seconds_left": left}
         self._report({"event": "train", "step": step, **figures, **more})
 
     def _heed_failure(self, step: int, outcome: Outcome, rate: float) -> None:
@@ -279,19 +297,22 @@ class Trainer:
         config = self.config
         # A token costs a third of what it does in training, as there is no backward pass.
         steps = self._step if last else config.eval_every
-        trained = steps * config.rows_per_step * self.corpus.context
+        trained = steps * config.rows_per_step * self.corpus.validation.row_tokens
         most = int(trained * 3 * VALIDATION_SHARE)
         batches = self.corpus.validation_batches(config.batch_size, max(most, SMALL_VALIDATION if last else 0))
-        loss, tokens = mean_loss(self.model, self.corpus.objective, batches, self._workers)
-        nats = per_byte(self.corpus.validation, loss)
-        self._validation = {"step": self._step, "loss": loss, "bits_per_byte": nats / math.log(2)}
-        line = {"step": self._step, "split": "validation", **self._validation, "tokens": int(tokens)}
+        sums = score(self.model, self.corpus.objective, batches, self._workers)
+        self._validation = {"step": self._step} | figures(sums)
+        nats = self.corpus.per_byte(self.corpus.validation, self._validation["loss"])
+        if nats is not None:
+            self._validation["bits_per_byte"] = bits(nats)
+        line = {"step": self._step, "split": "validation", **self._validation, "tokens": int(sums["tokens"])}
         self._note(self._log.append(line))
-        self._report({"event": "validation", **self._validation, "loss_per_byte": nats, "tokens": int(tokens)})
+        beside = {"loss_per_byte": nats, "unigram_accuracy": self.corpus.references["unigram_accuracy"]}
+        self._report({"event": "validation", **self._validation, **beside, "tokens": int(sums["tokens"])})
 
     def _sample(self) -> None:
-        text = sample_text(self.model, self.corpus.tokenizer, b"", SAMPLE_TOKENS, seed=self.config.seed + self._step)
-        self._report({"event": "sample", "step": self._step, "text": text.decode("utf-8", "replace")})
+        found = samples.sample(self.corpus, self.model, self.config.seed + self._step)
+        self._report({"event": "sample", "step": self._step, **found})
 
     def _means(self) -> dict[str, Any]:
         """AdamW's running means by the names they have in a checkpoint."""
@@ -305,6 +326,11 @@ class Trainer:
         if trouble and not self._log_trouble:
             warn(self._report, trouble)
         self._log_trouble = trouble
+
+
+def _trained(model: Any, objective: Any) -> dict[str, Any]:
+    """The parameters that an objective's loss reaches; the others stay as they are, and do not decay either."""
+    return {name: tensor for name, tensor in model.parameters().items() if not name.startswith(objective.unreached)}
 
 
 def warn(reporter: Reporter, message: str) -> None:

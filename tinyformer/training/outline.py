@@ -6,6 +6,7 @@ Read before: `data.py`. Read next: `loop.py`.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from .. import models, nn
@@ -13,9 +14,12 @@ from ..analysis import counts
 from ..analysis.machine import memory
 from ..errors import TinyformerError
 from ..models import ModelConfig
+from ..objectives import Batch
 from ..tensor import Tensor
 from .config import RunConfig
-from .data import Corpus
+from .data import Corpus, tokens_read
+
+MOST_ROWS = 64  # to look at
 
 
 class _Unallocated(nn.Initializer):
@@ -29,35 +33,38 @@ class _Unallocated(nn.Initializer):
 
 
 def facts(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> dict[str, Any]:
-    """What is about to be trained, on what, and which losses to compare with: the "start" event's content."""
+    """What is about to be trained, on what, and which figures to compare with: the "start" event's content."""
+    sample = _sample(config, corpus)
     return {
         "steps": config.steps,
         "parameters": counts.count_parameters(shape),
         "model": dataclasses.asdict(shape),
+        "objective": config.objective or corpus.objective.name,
         "tokenizer": corpus.tokenizer.kind,
-        "train_tokens": len(corpus.train),
-        "validation_tokens": len(corpus.validation),
-        "tokens_per_step": config.rows_per_step * corpus.context,
+        "train_tokens": len(corpus.train.tokens),
+        "validation_tokens": len(corpus.validation.tokens),
+        "lengths": _lengths(shape, sample)._asdict(),
+        "tokens_per_step": round(tokens_read(sample) * config.rows_per_step / len(sample)),
         "learning_rate": config.learning_rate,
         "backend": config.backend,
         "precision": config.precision,
         "threads": config.threads or 1,
-        **corpus.references(),
+        **corpus.references,
     }
 
 
-def costs(config: RunConfig, shape: ModelConfig) -> dict[str, Any]:
+def costs(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> dict[str, Any]:
     """Shapes and counts of parameters, FLOPs of a step and its memory in bytes: the "dry_run" event's content."""
-    model = models.make(shape, _Unallocated(dtype=config.precision))
+    model, lengths = models.make(shape, _Unallocated(dtype=config.precision)), _lengths(shape, _sample(config, corpus))
     return {
         "shapes": {name: list(tensor.shape) for name, tensor in model.parameters().items()},
         "parameters_by_part": counts.parameters_by_part(shape),
-        "flops_per_step": counts.training_flops(shape, config.rows_per_step),
-        "memory_per_step": _memory(config, shape),
+        "flops_per_step": counts.training_flops(shape, config.rows_per_step, lengths),
+        "memory_per_step": _memory(config, shape, lengths),
     }
 
 
-def check_memory(config: RunConfig, shape: ModelConfig) -> None:
+def check_memory(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> None:
     """Refuse a run that is far too large, which would push everything else out of memory before it is killed.
 
     Raises:
@@ -65,17 +72,33 @@ def check_memory(config: RunConfig, shape: ModelConfig) -> None:
     """
     if config.backend != "numpy" or not (machine := memory()):
         return
-    needed = _memory(config, shape)
+    lengths = _lengths(shape, _sample(config, corpus))
+    needed = _memory(config, shape, lengths)
     needed["activations"] = needed["activations"] * 2 // 3  # which are known within a factor of 1.5
-    needed["batch"] = 12 * config.rows_per_step * shape.context  # ids, targets and weights of 4 bytes
+    needed["batch"] = 12 * config.rows_per_step * max(lengths)  # ids, targets and weights of 4 bytes
     total = sum(needed.values())
     if total > machine:
         have = f"this run needs about {_gigabytes(total)} and the machine has {_gigabytes(machine)}"
         raise TinyformerError(f"{have}; a smaller model, context, --batch-size or --grad-accumulation needs less")
 
 
-def _memory(config: RunConfig, shape: ModelConfig) -> dict[str, int]:
-    return counts.training_memory(shape, config.batch_size, itemsize=8 if config.precision == "float64" else 4)
+def _sample(config: RunConfig, corpus: Corpus) -> Batch:
+    """Some rows of the first batch, which shows how long rows are."""
+    return corpus.batch(1, min(config.rows_per_step, MOST_ROWS))
+
+
+def _lengths(shape: ModelConfig, batch: Batch) -> counts.Lengths:
+    """Tokens in a row of a batch, with its padding, which costs what tokens cost."""
+    inputs, scored = batch.inputs.shape[1], math.ceil(batch.tokens / len(batch))
+    if shape.mode == "encoder":
+        return counts.Lengths(inputs, 0, scored)
+    targets = batch.targets.shape[1]
+    return counts.Lengths(0 if batch.decoder_inputs is None else inputs, targets, targets)
+
+
+def _memory(config: RunConfig, shape: ModelConfig, lengths: counts.Lengths) -> dict[str, int]:
+    itemsize = 8 if config.precision == "float64" else 4
+    return counts.training_memory(shape, config.batch_size, lengths, itemsize=itemsize)
 
 
 def _gigabytes(count: int) -> str:

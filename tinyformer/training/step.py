@@ -20,16 +20,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
 from ..objectives import Batch
 from ..tensor import backward
 from .optimizer import AdamW, FlatParameters, clip_scale
 
 _In, _Out = TypeVar("_In"), TypeVar("_Out")
 
-# The second number of every random stream; models draw their parameters from stream 0.
-DROPOUT, CORRUPTION, VALIDATION = 1, 2, 3
+DROPOUT = 1  # the second number of its random stream; `tinyformer/text/sources.py` has others
 
 
 class Workers:
@@ -63,11 +60,6 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     rows = len(batch.inputs)
     ends = [rows * i // parts for i in range(parts + 1)]
     return [batch.rows(begin, end) for begin, end in itertools.pairwise(ends) if end > begin]
-
-
-def host_random(seed: int, *stream: int) -> np.random.Generator:
-    """Random numbers on the host that are a function of these integers: for what an objective draws."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=stream)))
 
 
 def accumulate_gradient(
@@ -166,15 +158,9 @@ def training_step(
     return Outcome(loss, norm, finite)
 
 
-def mean_loss(model: Any, objective: Any, batches: Iterable[Batch], workers: Workers) -> tuple[float, float]:
-    """The loss without training: mean per target token over all batches, and the number of target tokens."""
-
-    def run(rows: Batch) -> tuple[float, float]:
-        sums = objective.score(model, rows)
-        return sums["nats"], sums["tokens"]
-
-    parts = []
+def score(model: Any, objective: Any, batches: Iterable[Batch], workers: Workers) -> dict[str, float]:
+    """What the objective counts when it scores a model: sums over all batches, without training."""
+    parts: list[dict[str, float]] = []
     for batch in batches:
-        parts += workers.map(run, split(batch, workers.count))
-    tokens = math.fsum(tokens for _, tokens in parts)
-    return sum(loss for loss, _ in parts) / tokens, tokens
+        parts += workers.map(lambda part: objective.score(model, part), split(batch, workers.count))
+    return {name: math.fsum(part[name] for part in parts) for name in parts[0]}

@@ -19,7 +19,7 @@ import threadpoolctl
 
 from .. import models
 from ..errors import UsageError
-from . import checkpoint, outline, rundir, runlog
+from . import checkpoint, choices, outline, rundir, runlog
 from .config import RunConfig, for_resume
 from .data import Corpus, prepare, reopen
 from .loop import Reporter, Trainer, warn
@@ -92,6 +92,7 @@ def resume(path: str | Path, reporter: Reporter, changes: dict[str, Any] | None 
 
 
 def _begin(config: RunConfig, reporter: Reporter, out: str | Path | None, *, dry_run: bool) -> dict[str, Any]:
+    config = choices.settle_mode(config)
     first = config.files[0] if config.files else "text"
     with stop_requests(reporter) as stop, rundir.new_run(out, first, config.mode) as run:
         reporter = stop.report
@@ -103,9 +104,11 @@ def _begin(config: RunConfig, reporter: Reporter, out: str | Path | None, *, dry
 
         config, shape, corpus = prepare(run, config, progress, lambda message: warn(reporter, message))
         if dry_run:  # told before the model is made, which may not fit
-            facts = outline.facts(config, shape, corpus) | outline.costs(config, shape)
+            facts = outline.facts(config, shape, corpus) | outline.costs(config, shape, corpus)
             reporter({"event": "dry_run", "run": None, "step": 0, **facts})
         with _trainer(run, config, shape, corpus, reporter, stop) as trainer:
+            if config.init_from is not None:
+                trainer.start_from(config.init_from)
             if dry_run:
                 return trainer.try_out()
             trainer.announce()
@@ -120,7 +123,7 @@ def _trainer(
     run: Run, config: RunConfig, shape: models.ModelConfig, corpus: Corpus, reporter: Reporter, stop: StopRequest
 ) -> Iterator[Trainer]:
     """A trainer with its threads, its log, and the numerical settings that hold while it runs."""
-    outline.check_memory(config, shape)
+    outline.check_memory(config, shape, corpus)
     with (
         threadpoolctl.threadpool_limits(1, "blas"),
         np.errstate(over="ignore", invalid="ignore", divide="ignore"),  # every step looks for itself
