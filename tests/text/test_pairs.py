@@ -93,11 +93,11 @@ def test_one_token_file_of_all_pairs(tmp_path):
     tokens = encode_pairs([tmp_path / "a", tmp_path / "b"], BPE, tmp_path / "tokens", most=3)
     assert tokens.text_bytes == 18
     assert read(tokens, BPE) == [(b"ab", b"cab"), (b"abc", b"ab"), (b"a", b"c")]
-    with pytest.raises(UsageError, match="the target of .*a, line 1 has 3 tokens with its end, but the context is 2;"):
+    with pytest.raises(UsageError, match="line 1 has 3 tokens with its end, but the context is 2;"):
         encode_pairs([tmp_path / "a"], BPE, tmp_path / "tokens", most=2)
     assert len(read(encode_pairs([tmp_path / "b"], BPE, tmp_path / "tokens", most=2), BPE)) == 1
     (tmp_path / "b").write_bytes(b"\n\n")
-    with pytest.raises(UsageError, match="there are no pairs in .*b;"):
+    with pytest.raises(UsageError, match="there are no pairs in "):
         encode_pairs([tmp_path / "b"], BPE, tmp_path / "tokens", most=2)
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 LONGEST_BLANK = (1 << 16) - 1  # more white space in a line counts as text, for it must be held back until the line ends
-BREAK = re.compile(rb"\r?\n(?:[ \t\r\f\v]{0,%d}\n)+" % LONGEST_BLANK)
+# Possessive (`+` after a repetition), for there is nothing to go back to: this saves the memory of each blank line.
+BREAK = re.compile(rb"\r?\n(?:[ \t\r\f\v]{0,%d}+\n)++" % LONGEST_BLANK)
 
 
 def documents(chunks: Iterable[bytes]) -> Iterator[Iterator[bytes]]:
