@@ -38,7 +38,6 @@ def test_the_printed_figures_agree_with_each_other(name):
     """So that a slip in copying them shows: FLOPs and days follow from parameters and tokens as printed."""
     days, factor = D1[name]
     parameters, tokens, flops = TABLE[name].printed
-    # What is printed was rounded, and of two T5 the parameters more than what they went into.
     assert flops == pytest.approx(factor * parameters * 1e6 * tokens * 1e9, rel=0.005)
     assert flops / scale.PETAFLOPS_DAY == pytest.approx(days, rel=0.005)
 

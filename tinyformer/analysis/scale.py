@@ -116,8 +116,8 @@ def notes() -> dict[str, str]:
         "tokens": "as in table D.1; the papers on GPT-1 and GPT-2 do not say how many there were",
         "FLOPs": "6 x parameters x tokens; for an encoder-decoder 3 x, as a token meets half of the parameters",
         "PF/s-days": f"FLOPs / {day}: days at 10^15 FLOPs a second",
-        "bert-large": f"355M is RoBERTa-Large's count ({count_parameters(roberta, heads=False):,}); the printed FLOPs "
-        "rest on it",
+        "bert-large": "355M, which Dive into Deep Learning has too, is RoBERTa-Large's count "
+        f"({count_parameters(roberta, heads=False):,}); the printed FLOPs rest on it",
         "t5-large": f"770M is what an output layer of its own would make it ({count_parameters(untied):,}); the "
         "released model's is tied",
         "gpt3-xl": "the GPT-3 paper's table 2.1 prints 24 heads of 128 channels, which is 3072 and not 2048; 16 fit",
