@@ -142,8 +142,15 @@ class SpanCorruption(Objective):
             self._check_sentinels(max(row.shape[0] for row in rows))
             hidden = [self.noise_mask(row.shape[0], rng) for row, rng in zip(rows, rngs, strict=True)]
         inputs = [mark_spans(row, mask, self.sentinels) for row, mask in zip(rows, hidden)]
-        targets = [mark_spans(row, ~mask, self.sentinels) for row, mask in zip(rows, hidden)]
+        targets = [self._target(row, mask) for row, mask in zip(rows, hidden)]
         return teacher_forced(inputs, targets, end=self.end, pad=self.pad)
+
+    def _target(self, row: Array, hidden: Array) -> Array:
+        """Each span after its sentinel, which stands where the text before it stood, if there was any."""
+        first = int(hidden[0])  # a span at the very beginning has none before it; no drawn one is there
+        marked = mark_spans(row, ~hidden, self.sentinels[first:])
+        xp = backends.of(row)
+        return xp.concat([xp.asarray(self.sentinels[:first], dtype=row.dtype), marked])
 
 
 def mark_spans(tokens: Array, hidden: Array, sentinels: Sequence[int]) -> Array:

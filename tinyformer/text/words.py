@@ -5,6 +5,7 @@ Figures in books show sentences as rows of words, and so can we.
 Read before: `tokenizers.py`.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -14,9 +15,9 @@ from .tokenizers import Tokenizer
 
 
 class WordTokenizer(Tokenizer):
-    """Each word, a run of characters that are not white space, is a token; decoding puts single spaces between.
+    """Each word, a run of characters that are not white space, is a token; so is a line break, where it is a known one.
 
-    So `decode` gives the text back only up to its white space.
+    Decoding puts single spaces between, so it gives the text back only up to its white space.
 
     Args:
         words: the vocabulary, without repeats.
@@ -31,7 +32,7 @@ class WordTokenizer(Tokenizer):
         self._ids = {word: i for i, word in enumerate(words)}
 
     def _encode_stream(self, chunks: Iterable[bytes], name: str) -> Iterator[np.ndarray]:
-        words = b"".join(chunks).decode("utf-8", "replace").split()
+        words = [word for word in split_words(b"".join(chunks)) if word in self._ids or word != "\n"]
         strange = next((word for word in words if word not in self._ids), None)
         if strange is not None:
             raise TinyformerError(f"{name} has the word {strange!r}, which is not among the {len(self.words)} known")
@@ -42,3 +43,8 @@ class WordTokenizer(Tokenizer):
 
     def _definition(self) -> dict:
         return {"words": self.words}
+
+
+def split_words(text: bytes) -> list[str]:
+    """The words of a text, and its line breaks, in order."""
+    return re.findall(r"\S+|\n", text.decode("utf-8", "replace"))
