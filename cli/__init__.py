@@ -12,7 +12,10 @@ COMMANDS = {
     "generate": "Write text with a trained model.",
     "fill": "Fill in what is masked in a sentence.",
     "evaluate": "Score a trained model on a text file.",
+    "inspect": "Show what a model sees of a text, and who may look at whom.",
     "info": "Show a model's parameters, FLOPs and memory.",
+    "import": "Make a run out of a Hugging Face directory.",
+    "export": "Write a run as a Hugging Face directory.",
     "doctor": "Show what tinyformer finds on this machine.",
 }
 
