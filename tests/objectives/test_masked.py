@@ -149,7 +149,9 @@ def test_four_of_five_are_masked_one_of_ten_kept_one_of_ten_random(seed):
     assert shown.size == 200 * 30
     assert_share(np.sum(shown == MASK), shown.size, 0.8 + 0.1 / V, rate=RATE / V)
     assert_share(np.sum(shown == 5), shown.size, 0.1 + 0.1 / V, rate=RATE / V)
-    for token in set(range(V)) - {MASK, 5}:  # the whole vocabulary, special tokens included
+    special = np.sum((shown >= ORDINARY) & (shown != MASK))  # random ids are from the whole vocabulary
+    assert_share(special, shown.size, 0.1 * (V - ORDINARY - 1) / V, rate=RATE / V)
+    for token in set(range(V)) - {MASK, 5}:
         assert_share(np.sum(shown == token), shown.size, 0.1 / V, rate=RATE / V)
 
 
