@@ -49,12 +49,12 @@ class _Lines(click.ParamType):
 @click.option("--hide", multiple=True, metavar="WORD", help="Hide this word instead of drawing; may be repeated.")
 @click.option("--line", type=_Lines(), help="Line N of the file, or lines N to M; default: the first with text.")
 @click.option(
-    "--context", type=click.IntRange(2), metavar="N", help="Cut the text to what a context of N tokens takes."
+    "--context", type=click.IntRange(3), metavar="N", help="Cut the text to what a context of N tokens takes."
 )
 @click.option(
     "--tokens", type=click.IntRange(1), metavar="N", help="Show N tokens at most; default: what fits the width."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Of what is drawn.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     source: str | None,
@@ -127,7 +127,7 @@ def _content(source: str | None, line: tuple[int, int] | None, *, every_line: bo
         raise click.UsageError(f"--line chooses a line of a file, and there is no file {source!r}")
     else:
         return source.encode("utf-8", "surrogateescape")
-    lines = content.split(b"\n")
+    lines = content.removesuffix(b"\n").split(b"\n")
     if line is None:
         return content if every_line else next((text for text in lines if text.strip()), b"").removesuffix(b"\r")
     first, last = line

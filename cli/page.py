@@ -32,7 +32,7 @@ def page(facts: Any, kind: str, tokens: int | None) -> None:
         tokens: how many to show at most of what the model reads; None for as many as the terminal is wide enough for.
     """
     for line in _lines(facts, kind, tokens, _Screen()):
-        click.echo(line)
+        click.echo(line.rstrip())
 
 
 class _Screen:

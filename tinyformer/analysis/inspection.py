@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,8 @@ def tokenizer_for(kind: str, content: bytes, mode: str) -> text.Tokenizer:
         return text.CharTokenizer("".join(sorted(set().union(*decoded([content], "the text")))), special)
     if kind == "bpe":
         raise UsageError("byte pairs are learned from a long text; give a tokenizer.json, or a run that has one")
+    if kind != "bytes" and not Path(kind).exists():
+        raise UsageError(f"there is no tokenizer {kind!r}; choose words, bytes, chars, a tokenizer.json, or a run")
     return text.make_tokenizer(kind, [], special_tokens=special)
 
 
@@ -243,7 +246,7 @@ def _chosen(tokenizer: text.Tokenizer, ids: np.ndarray, words: Sequence[str]) ->
         runs = _runs(~special)
         places = [start + place for start, stop in runs for place in _places(tokenizer, ids[start:stop], word)]
         if not places:
-            raise UsageError(f"{word!r} is no word of the text; hide words as they stand there")
+            raise UsageError(f"{word!r} is no word of the row; hide words as they stand in it")
         chosen[places] = True
     spans, known = len(_runs(chosen)), len(tokenizer.sentinels)
     if known and spans >= known:
