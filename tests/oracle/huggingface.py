@@ -8,6 +8,9 @@ import transformers
 from tinyformer.interop.directory import FAMILIES
 from tinyformer.interop.table import to_theirs
 
+torch.set_num_threads(1)  # matrices this small only get slower with more
+transformers.utils.logging.disable_progress_bar()
+
 ACTIVATIONS = ["gelu_new", "gelu", "relu", "silu", "gelu_pytorch_tanh", "swish"]
 QUIET = {"attn_implementation": "eager"}
 SETTINGS = range(20)
@@ -73,18 +76,18 @@ def bert(seed, kind=transformers.BertForPreTraining):
     return randomised(kind(config), rng), rng
 
 
-def t5(seed, version):
+def t5(seed, version, **more):
     rng = np.random.default_rng([3, seed])
     size = drawn_sizes(rng)
     plain = ["relu", "gelu", "silu", "gelu_new"][seed % 4]
     gated = ["gated-gelu", "gated-silu", "gated-relu", "gated-gelu_new"][seed % 4]
+    more = {"num_decoder_layers": int(rng.integers(1, 4))} | more
     config = transformers.T5Config(
         vocab_size=size["vocabulary"],
         d_model=int(rng.integers(3, 20)),
         d_kv=size["channels"],
         d_ff=size["hidden"],
         num_layers=size["layers"],
-        num_decoder_layers=int(rng.integers(1, 4)),
         num_heads=size["heads"],
         relative_attention_num_buckets=int(rng.choice([4, 8, 12, 32])),
         relative_attention_max_distance=int(rng.choice([17, 128])),
@@ -93,6 +96,7 @@ def t5(seed, version):
         tie_word_embeddings=version == "1.0",
         decoder_start_token_id=0,
         **QUIET,
+        **more,
     )
     model = transformers.T5ForConditionalGeneration(config)
     if seed % 3:  # 1.1 as published has an output layer of its own, which transformers 5 ties unless it finds two
