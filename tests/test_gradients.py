@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.cases import COMPOSED, NOT_DIFFERENTIABLE, PRIMITIVES, Draw, compare_with_reference
 from tinyformer import Tensor, backends, backward, check_gradients, functional, fused, ops
+from tinyformer.backends.numpy import attention
 from tinyformer.gradcheck import GradientError
 
 
@@ -38,6 +39,13 @@ def test_gradient_of_fused_function(name, xp, data):
 @given(data=st.data())
 def test_kernel_equals_its_reference(name, dtype, data):
     compare_with_reference(name, dtype, Draw(backends.get("numpy"), data))
+
+
+@given(data=st.data())
+def test_attention_kernel_one_row_of_the_batch_at_a_time(monkeypatch, data):
+    """As it works where the scores are many."""
+    monkeypatch.setattr(attention, "_SCORES", 1)
+    compare_with_reference("attention", "float64", Draw(backends.get("numpy"), data))
 
 
 def _public_functions(module) -> dict:
