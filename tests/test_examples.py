@@ -29,7 +29,7 @@ def numbers(text: str) -> list[float]:
 def test_every_numbered_example_is_tested():
     tested = Path(__file__).read_text(encoding="utf-8")
     scripts = sorted(EXAMPLES.glob("[0-9]*.py"))
-    assert len(scripts) == 4
+    assert len(scripts) == 5
     for script in scripts:
         assert f'run("{script.name}"' in tested
         assert 40 <= len(script.read_text(encoding="utf-8").splitlines()) <= 90
@@ -89,3 +89,19 @@ def test_own_primitive_is_right_and_a_wrong_slope_is_seen():
     assert "softplus with a wrong slope: wrong gradient of input 0" in out
     assert "softmax, against a random cotangent: right" in out
     assert "softmax without a gradient: wrong gradient of input 0: backward gives a slope of 0 " in out
+
+
+def test_three_modes_show_the_figures_of_the_chapter():
+    out = run("05_three_modes.py")
+    decoder, encoder, both = (part.split("\n\n") for part in re.split(r"\n(?=\w.*, \w)", out)[1:])
+    patterns = {part.splitlines()[0].strip(): part.split("\n")[1:] for part in decoder[1:] + both[1:]}
+    patterns = {title: [row.split() for row in rows if row.strip()] for title, rows in patterns.items()}
+    triangle = [["x" if s <= t else "." for s in range(6)] for t in range(6)]
+    assert patterns["who looks at whom"] == [row[:4] for row in triangle[:4]]
+    assert patterns["the encoder at itself"] == [["x"] * 5] * 5
+    assert patterns["the decoder at the encoder"] == [["x"] * 5] * 6
+    assert patterns["the decoder at itself"] == triangle
+    assert "input   <cls> I <mask> this <mask> <mask> <sep>\n  target  love red car" in encoder[0]
+    assert encoder[1].split("\n")[1:8] == ["    " + " ".join("x" * 7)] * 7
+    assert "input   I <extra_id_0> this <extra_id_1> </s>" in both[0]
+    assert "target  <extra_id_0> love <extra_id_1> red car </s>" in both[0]
