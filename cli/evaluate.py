@@ -31,7 +31,7 @@ def command(run: str, file: str, stride: int | None, as_json: bool) -> None:
     from ..analysis.evaluation import evaluate_file
     from ..training.data import open_training
     from .runs import load_run
-    from .view import percent, progress_line
+    from .view import ACCURACIES, percent, progress_line
 
     model, tokenizer = load_run(run)
     objective, unigram = open_training(run, tokenizer, model.config)
@@ -49,10 +49,9 @@ def command(run: str, file: str, stride: int | None, as_json: bool) -> None:
         click.echo(f"bits per byte  {result.bits_per_byte:.4f}")
         click.echo(f"scored         {result.tokens:,} tokens, {result.text_bytes:,} bytes")
         return
-    beside = "" if result.unigram_accuracy is None else f" (unigram {percent(result.unigram_accuracy)})"
-    click.echo(f"accuracy       {percent(result.accuracy)}{beside}")
-    if result.next_sentence_accuracy is not None:
-        click.echo(f"next sentence  {percent(result.next_sentence_accuracy)} (chance 50 %)")
-    if result.exact_match is not None:
-        click.echo(f"exact match    {percent(result.exact_match)} of {result.sequences:,} pairs")
-    click.echo(f"scored         {result.tokens:,} tokens")
+    for name, (words, baseline, beside) in ACCURACIES.items():
+        if (share := getattr(result, name)) is not None:
+            chance = getattr(result, baseline, None)
+            click.echo(f"{words:<13}  {percent(share)}" + (f" ({beside} {percent(chance)})" if chance else ""))
+    pairs = "" if result.sequences is None else f" of {result.sequences:,} pairs"
+    click.echo(f"scored         {result.tokens:,} tokens{pairs}")

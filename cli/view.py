@@ -23,6 +23,11 @@ Event = dict[str, Any]
 _REDRAW_SECONDS = 0.1
 _MARGIN = "  | "  # of a sample
 _LIVE = ("step", "steps", "loss", "bits_per_byte", "tokens_per_second", "seconds_left")  # in the line that moves
+ACCURACIES = {  # a figure's words, and the baseline to tell beside it
+    "accuracy": ("accuracy", "unigram_accuracy", "unigram"),
+    "next_sentence_accuracy": ("next sentence", "next_sentence_chance", "the commoner answer"),
+    "exact_match": ("exact match", "", ""),
+}
 FORMATS = ("auto", "rich", "plain", "json")
 
 
@@ -231,14 +236,12 @@ def _beside(figures: Event) -> list[str]:
     """What there is to say of a validation beside its loss."""
     if (bits := figures.get("bits_per_byte")) is not None:
         return [f"{number(bits * math.log(2))} nats/byte", f"{number(bits, 3)} bits/byte"]
-    unigram = figures.get("unigram_accuracy")
-    chance = f" (unigram {percent(unigram)})" if unigram is not None else ""
-    said = {"accuracy": chance, "next_sentence_accuracy": " (chance 50 %)", "exact_match": ""}
-    return [
-        f"{name.replace('_', ' ')} {percent(figures[name])}{beside}"
-        for name, beside in said.items()
-        if figures.get(name) is not None
-    ]
+    said = []
+    for name, (words, baseline, beside) in ACCURACIES.items():
+        if figures.get(name) is not None:
+            chance = figures.get(baseline)
+            said.append(f"{words} {percent(figures[name])}" + (f" ({beside} {percent(chance)})" if chance else ""))
+    return said
 
 
 def _sample(event: Event) -> str:

@@ -110,7 +110,14 @@ def test_the_live_line_is_gone_after_an_interrupt(capsys, monkeypatch):
 
 
 def test_lines_are_not_broken_so_that_they_can_be_copied(capsys):
-    end = {"event": "end", "run": "r", "step": 4, "seconds": 3, "validation_loss": 1.0, "validation_bits_per_byte": 1}
+    end = {
+        "event": "end",
+        "run": "r",
+        "step": 4,
+        "seconds": 3,
+        "validation": {"bits_per_byte": 1},
+        "validation_loss": 1.0,
+    }
     with view("rich") as report:
         report(TRAIN)
         report(end | {"next": "tinyformer generate " + "long " * 40})
@@ -134,7 +141,7 @@ def test_the_live_line_is_there_from_the_start_and_moves_with_every_step(monkeyp
         for step in (41, 42):
             report({"event": "step", "step": step, "steps": 2000, "seconds_left": 60})
     assert shown[1:5] == [
-        "step    0/2000  loss -  - bits/byte",
+        "step    0/2000  loss -",
         "step   40/2000  loss 2.3457  3.384 bits/byte  12,346 tokens/s  4:32 left",
         "step   41/2000  loss 2.3457  3.384 bits/byte  12,346 tokens/s  1:00 left",
         "step   42/2000  loss 2.3457  3.384 bits/byte  12,346 tokens/s  1:00 left",

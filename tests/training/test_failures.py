@@ -12,9 +12,9 @@ from tiny_runs import Events, result
 
 from tinyformer import files
 from tinyformer.errors import TinyformerError
-from tinyformer.objectives import CausalLM
+from tinyformer.objectives import OBJECTIVES, CausalLM
 from tinyformer.tensor import Tensor
-from tinyformer.training import checkpoint, data, loop
+from tinyformer.training import checkpoint, data, samples
 from tinyformer.training.rundir import open_run
 from tinyformer.training.runlog import read_log
 from tinyformer.training.trainer import resume, train
@@ -45,7 +45,7 @@ def sick_at(config, monkeypatch, tmp_path):
 
     def make(*steps):
         bad = {tuple(corpus.batch(step, config.rows_per_step).inputs[0].tolist()) for step in steps}
-        monkeypatch.setitem(data.OBJECTIVES, "decoder", type("Sick", (Sick,), {"bad": bad}))
+        monkeypatch.setitem(OBJECTIVES, "causal", type("Sick", (Sick,), {"bad": bad}))
 
     return make
 
@@ -69,7 +69,7 @@ def test_three_in_a_row_stop_the_run_with_the_last_good_state(config, out, sick_
     assert "--learning-rate 0.003 --clip 0.5" in str(raised.value)
     assert "\n" not in str(raised.value)
     assert checkpoint.newest(out / "checkpoints").step == 4
-    monkeypatch.setitem(data.OBJECTIVES, "decoder", CausalLM)
+    monkeypatch.setitem(OBJECTIVES, "causal", CausalLM)
     resume(out, Events())
     assert result(out) == uninterrupted
 
@@ -125,7 +125,7 @@ def test_a_sample_that_fails_at_the_end_costs_nothing(config, out, monkeypatch):
     def fail(*_, **__):
         raise MemoryError("a sample")
 
-    monkeypatch.setattr(loop, "sample_text", fail)
+    monkeypatch.setattr(samples, "sample_text", fail)
     with pytest.raises(MemoryError, match="a sample"):
         train(config.replace(sample_every=100, save_every=100), Events(), out=out)
     found = checkpoint.newest(out / "checkpoints")

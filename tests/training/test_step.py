@@ -11,7 +11,7 @@ from tinyformer import models
 from tinyformer.objectives import Batch, CausalLM
 from tinyformer.tensor import Tensor
 from tinyformer.training.optimizer import AdamW, FlatParameters
-from tinyformer.training.step import Workers, accumulate_gradient, mean_loss, split, training_step
+from tinyformer.training.step import Workers, accumulate_gradient, score, split, training_step
 
 
 def tiny(dtype="float64", dropout=0.0, seed=0):
@@ -53,18 +53,19 @@ def test_the_gradient_is_that_of_the_loss():
         start, losses = flat.values.copy(), []
         for sign in (1, -1):
             flat.values[...] = start + sign * 1e-5 * direction
-            losses.append(mean_loss(model, CausalLM(), [one], workers)[0])
+            sums = score(model, CausalLM(), [one], workers)
+            losses.append(sums["nats"] / sums["tokens"])
     assert flat.gradients @ direction == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-6)
 
 
-def test_the_mean_loss_weighs_by_tokens_and_records_nothing():
+def test_scores_are_sums_over_all_batches_and_parts():
     model, _ = tiny()
     batches = [batch(3, 1), batch(5, 2), batch(1, 3)]
     joined = Batch(*(np.concatenate([getattr(b, f) for b in batches]) for f in ("inputs", "targets", "weights")))
     with Workers(2) as workers:
-        loss, tokens = mean_loss(model, CausalLM(), batches, workers)
-    assert tokens == joined.tokens
-    assert loss == pytest.approx(CausalLM().loss(model, joined).item(), rel=1e-12)
+        sums = score(model, CausalLM(), batches, workers)
+    assert sums["tokens"] == joined.tokens
+    assert sums["nats"] / sums["tokens"] == pytest.approx(CausalLM().loss(model, joined).item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -78,7 +79,7 @@ def test_scoring_records_no_graph_in_any_thread(threads):
             return prediction
 
     with Workers(threads) as workers:
-        mean_loss(tiny()[0], Watched(), [batch(4)], workers)
+        score(tiny()[0], Watched(), [batch(4)], workers)
     assert recorded == [False] * threads
 
 

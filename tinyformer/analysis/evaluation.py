@@ -41,6 +41,7 @@ class Evaluation:
         exact_match: share of the targets of pairs that were right at every place, as greedy writing would have them.
         sequences: pairs of source and target that were scored.
         unigram_accuracy: what always saying the commonest token of the training text would have reached.
+        next_sentence_chance: what always saying the commoner kind of pair would have reached.
     """
 
     loss: float
@@ -54,6 +55,37 @@ class Evaluation:
     exact_match: float | None = None
     sequences: int | None = None
     unigram_accuracy: float | None = None
+    next_sentence_chance: float | None = None
+
+
+class Baseline:
+    """How often answers that do not look at the text would be right: the same token, the same kind of pair.
+
+    Args:
+        token: what to say everywhere, such as the commonest one; None where that is not known.
+    """
+
+    def __init__(self, token: int | None) -> None:
+        self._token, self._right, self._targets = token, 0.0, 0.0
+        self._pairs, self._random = 0, 0
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch."""
+        if self._token is not None:
+            equal = batch.targets == self._token
+            self._right += float(equal.sum() if batch.weights is None else batch.weights[equal].sum())
+            self._targets += batch.tokens
+        if batch.labels is not None:
+            self._pairs, self._random = self._pairs + len(batch), self._random + int(batch.labels.sum())
+
+    def figures(self) -> dict[str, float]:
+        """By the names that `Evaluation` has for them, where there is something to say."""
+        found = {}
+        if self._targets:
+            found["unigram_accuracy"] = self._right / self._targets
+        if self._pairs:
+            found["next_sentence_chance"] = max(self._random, self._pairs - self._random) / self._pairs
+        return found
 
 
 def figures(sums: Mapping[str, float]) -> dict[str, float]:
@@ -131,12 +163,11 @@ def evaluate_tokens(
         source = open_source(objective, tokens, context, seed=0)
         total, batches = len(source), source.in_order(rows)
     sums: dict[str, float] = {}
-    done, common = 0, 0.0
+    done, baseline = 0, Baseline(commonest)
     for batch in batches:
         for name, value in objective.score(model, batch).items():
             sums[name] = sums.get(name, 0.0) + value
-        if commonest is not None:
-            common += targets_equal(batch, commonest)
+        baseline.add(batch)
         done += int(batch.tokens) if objective.mode == "decoder" else len(batch)
         if progress:
             progress(min(done, total), total, "scoring the text")
@@ -145,7 +176,7 @@ def evaluate_tokens(
     found = figures(sums)
     if not all(map(math.isfinite, found.values())):
         raise TinyformerError("the loss is not finite: the weights are damaged or diverged, use an earlier checkpoint")
-    beside = {} if commonest is None else {"unigram_accuracy": common / sums["tokens"]}
+    beside = baseline.figures()
     if objective.mode == "decoder":
         text_bytes = tokens.text_bytes - len(tokenizer.decode(tokens.read(0, 1)))
         beside |= {"text_bytes": text_bytes, "bits_per_byte": sums["nats"] / math.log(2) / text_bytes}
@@ -153,12 +184,6 @@ def evaluate_tokens(
         beside["sequences"] = int(sums["sequences"])
     perplexity = math.exp(found["loss"]) if found["loss"] < 700 else math.inf
     return Evaluation(tokens=int(sums["tokens"]), perplexity=perplexity, **found, **beside)
-
-
-def targets_equal(batch: Batch, token: int) -> float:
-    """How many of a batch's targets are a token, by weight."""
-    equal = batch.targets == token
-    return float(equal.sum() if batch.weights is None else batch.weights[equal].sum())
 
 
 def _scored_once(tokens: TokenFile, context: int, rows: int, stride: int | None) -> Iterator[Batch]:

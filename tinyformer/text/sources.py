@@ -218,8 +218,9 @@ class PairLines(Source):
 
 def open_source(objective: Objective, tokens: TokenFile, context: int, seed: int, *, fixed: bool = False) -> Source:
     """The source of an objective's rows in a token file that `split_text` or `encode_text` made for it."""
-    kinds = {NextSentence: Documents, Seq2Seq: PairLines}
-    return kinds.get(type(objective), Stream)(objective, tokens, context, seed, fixed=fixed)
+    kinds = ((NextSentence, Documents), (Seq2Seq, PairLines), (Objective, Stream))
+    kind = next(kind for objectives, kind in kinds if isinstance(objective, objectives))
+    return kind(objective, tokens, context, seed, fixed=fixed)
 
 
 def split_text(

@@ -58,7 +58,7 @@ def settle(config: RunConfig, shape: ModelConfig, tokenizer: Any) -> RunConfig:
         shape: of the model.
         tokenizer: of the run.
     """
-    model = dataclasses.asdict(shape)
+    model = {name: value for name, value in dataclasses.asdict(shape).items() if value is not None}  # TOML has no None
     mode, rate = model.pop("mode"), RATE[shape.mode] * models.default_learning_rate(shape)
     paths = ("files", "validation", "tokenizer", "init_from")
     settled = config.replace(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import text
-from ..analysis.evaluation import targets_equal
+from ..analysis.evaluation import Baseline
 from ..errors import TinyformerError, UsageError
 from ..models import ModelConfig
 from ..objectives import Batch, Objective
@@ -32,7 +32,8 @@ from .choices import (
 from .config import RunConfig
 from .rundir import Run, open_run
 
-MOST_LOOKED_AT = 200_000  # tokens of a validation text, to know how common a token is among its targets
+MOST_LOOKED_AT = 200_000  # tokens of a validation text, to know how often a constant answer is right
+ROWS_AT_ONCE = 64
 
 Progress = Callable[[int, int, str], None]
 
@@ -68,21 +69,21 @@ class Corpus:
     def references(self) -> dict[str, float | None]:
         """Figures to compare with: guessing evenly (ln v), and knowing how common each ordinary token is (unigram).
 
-        The accuracy is that of always saying the commonest token of the training text, on the validation's targets.
+        The accuracies are those of always saying the commonest token of the training text, and the commoner kind of
+        pair, on the validation text.
         """
         counts = ordinary_counts(self.train, self.tokenizer)
         shares = counts[counts > 0] / max(counts.sum(), 1)
         entropy = float(-(shares * np.log(shares)).sum())
-        right = targets = 0.0
-        for batch in self.validation_batches(64, MOST_LOOKED_AT):
-            right += targets_equal(batch, int(counts.argmax()))
-            targets += batch.tokens
+        baseline = Baseline(int(counts.argmax()))
+        for batch in self.validation_batches(ROWS_AT_ONCE, MOST_LOOKED_AT):
+            baseline.add(batch)
         return {
             "ln_v": math.log(self.tokenizer.vocabulary_size),
             "unigram_entropy": entropy,
             "unigram_entropy_per_byte": self.per_byte(self.train, entropy),
             "unigram_bits_per_byte": bits(self.per_byte(self.train, entropy)),
-            "unigram_accuracy": right / max(targets, 1.0),
+            **baseline.figures(),
         }
 
     def per_byte(self, part: sources.Source, loss: float) -> float | None:

@@ -37,7 +37,7 @@ from .step import Outcome, Workers, score, training_step
 #   train       step, steps, loss (nats per target token), bits_per_byte, learning_rate, gradient_norm,
 #               tokens_per_second (read, of sources and targets), seconds_left
 #   validation  step, tokens (targets), and the figures of `analysis.evaluation.figures`; for a decoder bits_per_byte
-#               and loss_per_byte (nats), for others unigram_accuracy
+#               and loss_per_byte (nats), and to compare with unigram_accuracy, next_sentence_chance
 #   sample      step, text, and what its brackets and lines mean: legend
 #   saved       step, path
 #   warning     message
@@ -48,6 +48,7 @@ Reporter = Callable[[dict[str, Any]], None]
 
 MOST_FAILURES = 3  # steps in a row without a finite loss and gradient, before the run gives up
 VALIDATION_SHARE = 0.05  # of the time
+MOST_ALIKE = 0.75  # share of the pairs of one kind, above which next-sentence prediction teaches little
 SMALL_VALIDATION = 200_000  # tokens that the last validation takes in any case
 
 
@@ -97,6 +98,12 @@ class Trainer:
         """Report what is about to be trained, on what, and which losses to compare with."""
         facts = outline.facts(self.config, self.model.config, self.corpus)
         self._report({"event": "start", "run": str(self.run.path), "step": self._step, **facts})
+        if (share := facts.get("next_sentence_chance", 0.0)) > MOST_ALIKE:
+            warn(
+                self._report,
+                f"{share:.0%} of the pairs are of one kind, as texts have few line ends, which are taken for ends of "
+                "sentences; put sentences on lines of their own, or give a longer --context",
+            )
 
     def go(self) -> dict[str, Any]:
         """Train up to the last step. Returns the "end" event."""
@@ -307,7 +314,8 @@ class Trainer:
             self._validation["bits_per_byte"] = bits(nats)
         line = {"step": self._step, "split": "validation", **self._validation, "tokens": int(sums["tokens"])}
         self._note(self._log.append(line))
-        beside = {"loss_per_byte": nats, "unigram_accuracy": self.corpus.references["unigram_accuracy"]}
+        beside = {name: self.corpus.references.get(name) for name in ("unigram_accuracy", "next_sentence_chance")}
+        beside["loss_per_byte"] = nats
         self._report({"event": "validation", **self._validation, **beside, "tokens": int(sums["tokens"])})
 
     def _sample(self) -> None:
