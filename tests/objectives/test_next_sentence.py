@@ -70,6 +70,17 @@ def test_pairs_are_split_between_sentences(seed):
 
 
 @given(SEEDS)
+def test_no_row_is_shorter_than_its_texts_allow(monkeypatch, seed):
+    monkeypatch.setattr("tinyformer.objectives.next_sentence.SHORT", 0.0)
+    assert numbered(40, 4).corrupt([(STRETCH[:74], OTHER[:74])] * 50, generators(50, seed)).mask.all()
+    batch = numbered(40, 4).corrupt([(STRETCH[:20], OTHER[:16])] * 50, generators(50, seed))
+    for row in range(50):
+        first, second = pair(batch, row)
+        expected = OTHER[:16] if batch.labels[row] else STRETCH[len(first) : 20]
+        assert (first, second) == (STRETCH[: len(first)].tolist(), expected.tolist())
+
+
+@given(SEEDS)
 def test_one_sentence_is_always_followed_by_a_random_one(seed):
     for sentence, length in [(0, 30), (10, 10), (5, 5)]:
         batch = numbered(20, sentence).corrupt([(STRETCH[:length], OTHER[:30])] * 10, generators(10, seed))
