@@ -31,8 +31,8 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def relu(x: Tensor) -> Tensor:
-    """max(x, 0), with gradient 0 at 0."""
-    return ops.where(x.array > 0, x, x.backend.zeros_like(x.array))
+    """max(x, 0), with gradient 0 at 0; what is no number stays none."""
+    return ops.where(x.array <= 0, x.backend.zeros_like(x.array), x)
 
 
 def silu(x: Tensor) -> Tensor:
