@@ -41,6 +41,10 @@ def command(run: str, sentence: str | None, top: int, as_json: bool) -> None:
         shown = [_filling(each) for each in found] if spans else [[_candidate(each) for each in mask] for mask in found]
         print_json({"text": _string(text), "fillings" if spans else "masks": shown})
     elif spans:
+        if all(span is None for each in found for span in each.spans):
+            click.echo(
+                "warning: the model wrote no sentinel; it fills in only what span corruption taught it", err=True
+            )
         _print_table([(each.probability, *map(_quoted, each.spans), _line(each.sentence)) for each in found])
     else:
         for number, mask in enumerate(found, 1):
@@ -76,7 +80,11 @@ def _print_table(rows: Sequence[tuple[Any, ...]]) -> None:
     widths = [max(map(_width, column)) for column in list(zip(*rows))[1:-1]]
     for probability, *parts, sentence in rows:
         padded = (part + " " * (width - _width(part)) for part, width in zip(parts, widths))
-        click.echo("  ".join([f"{probability:8.2%}", *padded, sentence]))
+        click.echo("  ".join([_percent(probability), *padded, sentence]))
+
+
+def _percent(probability: float) -> str:
+    return f"{probability:8.2%}" if probability >= 0.00005 else " < 0.01%"
 
 
 def _quoted(text: bytes | None) -> str:

@@ -66,7 +66,7 @@ def test_an_encoder_shows_a_table_of_tokens(use):
         '  40.00%  "漢"     a 漢é',
         '   6.00%  "\\n"     a \\né',
         '   4.00%  "<pad>"  a <pad>é',
-        '   0.00%  " "      a  é',
+        ' < 0.01%  " "      a  é',
     ]
 
 
@@ -112,6 +112,13 @@ def test_an_encoder_decoder_shows_its_spans(use):
 def test_a_span_that_was_not_written_is_a_dash(use):
     use(EncoderDecoder(lambda source: b"<extra_id_1>d"), SPANS)
     assert output("fill", "run", "<mask> <mask>", "--top", "1") == b' 100.00%  -  "d"  <extra_id_0> d\n'
+
+
+def test_a_model_that_writes_no_sentinels(use):
+    use(EncoderDecoder(lambda source: b"abc"), SPANS)
+    result = run("fill", "run", "<mask>", "--top", "1")
+    assert (result.exit_code, result.stdout) == (0, " 100.00%  -  <extra_id_0>\n")
+    assert result.stderr == "warning: the model wrote no sentinel; it fills in only what span corruption taught it\n"
 
 
 @pytest.mark.parametrize("args", [[], ["-"]])

@@ -103,10 +103,10 @@ def test_spans_are_read_between_the_sentinels():
     model = Written([("<extra_id_0>b<extra_id_1>cd<extra_id_2>", 0.7), ("<extra_id_0><extra_id_1> a</s>", 0.3)])
     best, second = fill_spans(model, SPANS, "a <mask> a <mask> a", top=2)
     assert model.source == b"a <extra_id_0> a <extra_id_1> a</s>"
-    assert (best.spans, best.sentence) == ([b"b", b"cd"], b"a b a cd a")
+    assert (best.spans, best.sentence) == ((b"b", b"cd"), b"a b a cd a")
     assert best.probability == pytest.approx(0.7)
     assert best.answer == b"<extra_id_0>b<extra_id_1>cd"
-    assert (second.spans, second.sentence) == ([b"", b" a"], b"a  a  a a")
+    assert (second.spans, second.sentence) == ((b"", b" a"), b"a  a  a a")
     assert second.probability == pytest.approx(0.3)
 
 
@@ -122,13 +122,20 @@ def test_spans_are_read_between_the_sentinels():
 )
 def test_an_answer_that_is_not_as_it_was_trained(answer, spans, sentence):
     (filling,) = fill_spans(Written([(answer, 1.0)]), SPANS, b"<mask> <mask>", top=1)
-    assert (filling.spans, filling.sentence) == (spans, sentence)
+    assert (filling.spans, filling.sentence) == (tuple(spans), sentence)
+
+
+def test_answers_with_the_same_spans_are_one():
+    answers = [("<extra_id_0>a</s>", 0.3), ("<extra_id_0>b</s>", 0.4), ("<extra_id_0>a<extra_id_1>", 0.3)]
+    found = fill_spans(Written(answers), SPANS, b"<mask>", top=3)
+    assert [each.spans for each in found] == [(b"a",), (b"b",)]
+    assert [each.probability for each in found] == pytest.approx([0.6, 0.4])
 
 
 def test_an_answer_longer_than_the_context_is_shown_as_far_as_it_goes():
     model = Written([("<extra_id_0>" + "a" * 20 + "</s>", 1.0)], context=8)
     (filling,) = fill_spans(model, SPANS, b"<mask>", top=1)
-    assert filling.spans == [b"a" * 7]
+    assert filling.spans == (b"a" * 7,)
 
 
 def test_masks_take_the_sentinels_that_the_sentence_has_not():

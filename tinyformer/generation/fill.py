@@ -7,7 +7,7 @@ Read before: `decode.py`, `tinyformer/text/special.py`.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,12 +50,12 @@ class Filling:
 
     Attributes:
         spans: of each place, in the order of the sentence; None where the model wrote none.
-        probability: of the answer as a whole.
+        probability: of all answers found that have these spans.
         sentence: with the spans in their places.
-        answer: as the model wrote it: sentinels and spans.
+        answer: the likeliest of them as the model wrote it: sentinels and spans.
     """
 
-    spans: list[bytes | None]
+    spans: tuple[bytes | None, ...]
     probability: float
     sentence: bytes
     answer: bytes
@@ -119,7 +119,7 @@ def fill_spans(model, tokenizer, text: bytes | str, top: int = 5) -> list[Fillin
         top: how many answers, and the width of the search: 1 takes the likeliest token each time.
 
     Returns:
-        The fillings from the likeliest down.
+        The fillings from the likeliest down; fewer than `top` where answers have the same spans.
 
     Raises:
         UsageError: the model is no encoder-decoder, there is neither mask nor sentinel, or the sentence is longer
@@ -140,20 +140,18 @@ def fill_spans(model, tokenizer, text: bytes | str, top: int = 5) -> list[Fillin
     vocabulary = tokenizer.vocabulary_size
     state = EncoderDecoderState(model, source, tokenizer.special_id("pad"), vocabulary=vocabulary)
     search = BeamSearch(np.empty(0, dtype=np.int64), vocabulary, options, lambda tokens: tokens[-1] in closing)
-    fillings = []
+    fillings: dict[tuple[bytes | None, ...], Filling] = {}
     for found in decode(state, search, options.tokens):
         answer = found.tokens[:-1] if found.tokens[-1] in closing else found.tokens
-        spans = _spans(answer, set(marks))
-        sentence = [token for mark in source[:-1].tolist() for token in spans.get(mark, [mark])]
-        fillings.append(
-            Filling(
-                [tokenizer.decode(spans[mark]) if mark in spans else None for mark in marks],
-                float(np.exp(found.score)),
-                tokenizer.decode(sentence),
-                tokenizer.decode(answer),
-            )
-        )
-    return fillings
+        written = _spans(answer, set(marks))
+        spans = tuple(tokenizer.decode(written[mark]) if mark in written else None for mark in marks)
+        p = float(np.exp(found.score))
+        if spans in fillings:
+            fillings[spans] = replace(fillings[spans], probability=fillings[spans].probability + p)
+        else:
+            sentence = [token for mark in source[:-1].tolist() for token in written.get(mark, [mark])]
+            fillings[spans] = Filling(spans, p, tokenizer.decode(sentence), tokenizer.decode(answer))
+    return sorted(fillings.values(), key=lambda filling: -filling.probability)
 
 
 def _spans(answer: list[int], marks: set[int]) -> dict[int, list[int]]:
