@@ -35,9 +35,9 @@ def drawn_sizes(rng):
     return dict(zip(names, map(int, rng.integers([1, 3, 1, 3, 5], [5, 8, 4, 40, 60]))))
 
 
-def gpt2(seed):
+def gpt2(seed, **more):
     rng = np.random.default_rng([1, seed])
-    size = drawn_sizes(rng)
+    size = drawn_sizes(rng) | more
     config = transformers.GPT2Config(
         vocab_size=size["vocabulary"],
         n_positions=int(rng.integers(9, 20)),
@@ -56,9 +56,9 @@ def gpt2(seed):
     return randomised(transformers.GPT2LMHeadModel(config), rng), rng
 
 
-def bert(seed, kind=transformers.BertForPreTraining):
+def bert(seed, kind=transformers.BertForPreTraining, **more):
     rng = np.random.default_rng([2, seed])
-    size = drawn_sizes(rng)
+    size = drawn_sizes(rng) | more
     config = transformers.BertConfig(
         vocab_size=size["vocabulary"],
         hidden_size=size["heads"] * size["channels"],
@@ -81,9 +81,8 @@ def t5(seed, version, **more):
     size = drawn_sizes(rng)
     plain = ["relu", "gelu", "silu", "gelu_new"][seed % 4]
     gated = ["gated-gelu", "gated-silu", "gated-relu", "gated-gelu_new"][seed % 4]
-    more = {"num_decoder_layers": int(rng.integers(1, 4))} | more
+    more = {"num_decoder_layers": int(rng.integers(1, 4)), "vocab_size": size["vocabulary"]} | more
     config = transformers.T5Config(
-        vocab_size=size["vocabulary"],
         d_model=int(rng.integers(3, 20)),
         d_kv=size["channels"],
         d_ff=size["hidden"],

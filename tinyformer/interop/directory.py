@@ -61,15 +61,11 @@ def read_model(path: str | Path, *, backend: str = "auto", warn: Warn = _warn) -
     weights = Weights(path)
     config = family.config(options, weights, warn)
     if max(config.layers, config.decoder_layers or 0) > len(weights.names):
-        raise TinyformerError(
-            f"{path}: {CONFIG} has {config.layers} layers, and the weights {len(weights.names)} arrays"
-        )
+        raise TinyformerError(f"{path}: {CONFIG} asks for {config.layers} layers, and the weights are of fewer")
     rows, find = family.rows(config), family.finder(weights)
     fresh = sorted({row.ours for row in rows} - {row.ours for row in rows if find(row.theirs)})
     if fresh and all(row.optional for row in rows if row.ours in fresh):
-        warn(
-            f"{path} lacks {', '.join(fresh)}: new values, which mean nothing before they are trained, take their place"
-        )
+        warn(f"{path} lacks {', '.join(fresh)}: they start fresh, and mean nothing before they are trained")
     if spare := family.leftover(weights, {find(row.theirs) for row in rows}):
         some = ", ".join(spare[:3]) + (f" and {len(spare) - 3} more" if len(spare) > 3 else "")
         warn(f"{path} holds what a {family.title} here has no use for, and is left out: {some}")
