@@ -9,9 +9,9 @@ import pytest
 import regex
 import torch
 import transformers
+from huggingface import bert, close, gpt2, saved, t5
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from huggingface import bert, close, gpt2, saved, t5
 
 from tinyformer import interop
 from tinyformer.interop import tokenizer as tokenizers

@@ -2,8 +2,8 @@
 
 The file is JSON: `format`, `version`, `kind`, `special_tokens` (names, ids after the ordinary ones) and, for
 "chars", `characters` (one sorted string), for "bpe", `merges` ("left right" ids, one line each; merge k makes
-id 256 + k), for "huggingface" the files that came with a published model. Nothing in it is trusted: each value is checked before it is used, and sizes are bounded before
-memory is spent on them.
+id 256 + k), for "huggingface" the two files that come with a published model, and its `vocabulary`. Nothing in it
+is trusted: each value is checked before it is used, and sizes are bounded before memory is spent on them.
 
 Read before: `bpe_training.py`. Read next: `corpus.py`.
 """
