@@ -183,7 +183,7 @@ def test_a_file_without_line_breaks_is_not_read_into_memory(tmp_path, monkeypatc
 
     monkeypatch.setattr(spans_module, "read_chunks", watched)
     with (tmp_path / "pairs").open("wb") as file:
-        file.truncate(1 << 30)
+        file.truncate(16 << 20)
     with pytest.raises(UsageError, match="line 1 is longer than 1 MiB"):
         split_pairs([tmp_path / "pairs"], BYTES, tmp_path, most=8)
     assert sum(reads) <= 2 * pairs_module.LONGEST_LINE
