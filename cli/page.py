@@ -78,7 +78,7 @@ def _lines(facts: Any, kind: str, tokens: int | None, screen: _Screen) -> Iterat
     yield from _reading(facts, shown, screen)
     yield from _attention(facts, reads, shown, screen)
     if hidden:
-        yield f"\n{_MARGIN}{counted(hidden, 'more token')} not shown; --tokens {max(lengths)} shows them"
+        yield f"\n{_MARGIN}{counted(hidden, 'more token')} not shown; --tokens {max(lengths)} shows all"
     if facts.left_out:
         yield f"\n{_MARGIN}{counted(facts.left_out, 'more token')} of the text did not fit the context"
 
@@ -91,7 +91,7 @@ def _drawn(facts: Any, screen: _Screen) -> Iterator[str]:
     if facts.sentinels:
         names = [f"{letter} is {name}" for letter, name in facts.sentinels.items()]
         known = ", ".join([*names[:2], *["..."] * (len(names) > 2)])
-        yield screen.line(f"{_MARGIN}{known}; the model gets {facts.targets.texts[-1]} at the end of both")
+        yield screen.line(f"{_MARGIN}{known}; to the model, {facts.targets.texts[-1]} ends both")
     if facts.label is not None:
         yield f"{_MARGIN}{'label':<8}{facts.label}, {'B is from another document' if facts.label else 'B follows A'}"
 
@@ -183,10 +183,15 @@ def _fitting(lengths: Sequence[int], room: int) -> list[int]:
 
 def _width(text: str) -> int:
     """Columns that a text takes on a screen."""
-    return sum(
-        0 if unicodedata.category(c) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
+    return sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if (
+        unicodedata.category(character) in ("Mn", "Me") or "\u1160" <= character <= "\u11ff"
+    ):  # these are parts of Hangul
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _padded(text: str, columns: int) -> str:
