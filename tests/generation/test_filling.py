@@ -44,8 +44,6 @@ def test_each_mask_is_filled_by_itself():
     assert [len(mask) for mask in found] == [2, 2]
     assert found[0][0].sentence == b"a" + found[0][0].text + b"b<mask>"
     assert found[1][1].sentence == b"a<mask>b" + found[1][1].text
-    ids = np.array([LETTERS.special_id("cls"), *LETTERS.encode_marked(b"a<mask>b<mask>"), LETTERS.special_id("sep")])
-    assert fill_masks(model, LETTERS, ids, top=2) == found
 
 
 def test_any_spelling_of_the_mask_will_do():
@@ -61,7 +59,11 @@ def test_the_space_before_a_mask_belongs_to_it():
     """As in the text that the model was trained on, where " b" is one token."""
     tokenizer = BPETokenizer([(32, 98)], special_tokens("encoder"))
     (found,) = fill_masks(encoder(tokenizer), tokenizer, b"a <mask> c", top=tokenizer.vocabulary_size)
-    assert {each.text: each.sentence for each in found}[b" b"] == b"a b c"
+    sentences = {each.text: each.sentence for each in found}
+    assert (sentences[b" b"], sentences[b"s"]) == (b"a b c", b"as c")
+    found = fill_masks(encoder(tokenizer), tokenizer, b"<mask> c <mask>", top=tokenizer.vocabulary_size)
+    assert {each.text: each.sentence for each in found[0]}[b" b"] == b"b c <mask>"
+    assert {each.text: each.sentence for each in found[1]}[b" b"] == b"<mask> c b"
 
 
 def test_room_for_more_tokens_than_there_are_is_no_candidate():
@@ -182,6 +184,13 @@ def test_a_sentence_that_cannot_be_filled(fill, text, error, message):
     model = encoder() if fill is fill_masks else Written([], positions="learned")
     with pytest.raises(error, match=message):
         fill(model, LETTERS if fill is fill_masks else SPANS, text)
+
+
+def test_a_tokenizer_without_sentinels():
+    tokenizer = CharTokenizer(" abcd", ["<pad>", "</s>"])
+    for text, message in ((b"a<mask>", "1 masks.*sentinels for 0"), (b"a<extra_id_0>", "the sentence has no <mask>")):
+        with pytest.raises(UsageError, match=message):
+            fill_spans(Written([], tokenizer), tokenizer, text)
 
 
 @pytest.mark.parametrize("fill", [fill_masks, fill_spans])

@@ -7,6 +7,7 @@ Read before: `decode.py`, `tinyformer/text/special.py`.
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +25,6 @@ from .state import EncoderDecoderState, finite
 from .strategies import BeamSearch, largest
 
 MASK = SPELLINGS["mask"][0]
-WITHOUT_MASK = f"the sentence has no {MASK}: put it where something is missing, as in 'I love this {MASK} car'"
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,13 @@ class Filling:
     answer: bytes
 
 
-def fill_masks(model, tokenizer, text: bytes | str | np.ndarray, top: int = 5) -> list[list[Candidate]]:
+def fill_masks(model, tokenizer, text: bytes | str, top: int = 5) -> list[list[Candidate]]:
     """The likeliest tokens in the place of each mask of a sentence, each by itself.
 
     Args:
         model: an encoder.
         tokenizer: the one that the model was trained with.
-        text: a sentence in which `<mask>` stands where a token is missing; or ready-made ids, 1-d, as the model
-            reads them, with what stands around a document.
+        text: a sentence in which `<mask>` stands where a token is missing.
         top: how many candidates for a mask.
 
     Returns:
@@ -79,29 +78,23 @@ def fill_masks(model, tokenizer, text: bytes | str | np.ndarray, top: int = 5) -
         TinyformerError: the text cannot be encoded, or the model's output is not finite.
     """
     _check(model, tokenizer, top, "encoder")
+    parts, masks = _split(as_bytes(text, "the sentence"), SPELLINGS["mask"])
     cls, sep, mask = (tokenizer.special_id(role) for role in ("cls", "sep", "mask"))
-    if isinstance(text, np.ndarray):
-        ids = text
-    else:
-        ids = np.concatenate([[cls], tokenizer.encode_marked(text, "the sentence"), [sep]])
-    places = np.flatnonzero(ids == mask)
-    if not len(places):
-        raise UsageError(WITHOUT_MASK)
+    ids = np.concatenate([[cls], tokenizer.encode_marked(text, "the sentence"), [sep]])
     check_length(model, ids, "the sentence, with a mark before and after,")
     with no_grad():
         hidden = model.hidden(ids[None])[0]
-        logits = model.score(ops.take(hidden, hidden.backend.from_host(places))).array
+        logits = model.score(ops.take(hidden, hidden.backend.from_host(np.flatnonzero(ids == mask)))).array
     logits = finite(backends.of(logits).to_host(logits)[:, : tokenizer.vocabulary_size])
-    shown = slice(int(ids[0] == cls), len(ids) - int(ids[-1] == sep))
 
     def candidate(place: int, token: int, probability: float) -> Candidate:
-        filled = ids.copy()
-        filled[place] = token
-        return Candidate(token, tokenizer.decode([token]), probability, tokenizer.decode(filled[shown]))
+        word = tokenizer.decode([token])
+        words = [word if i == place else None for i in range(len(masks))]
+        return Candidate(token, word, probability, _join(tokenizer, parts, masks, words))
 
     return [
         [candidate(place, int(token), float(row[token])) for token in largest(row, top)]
-        for place, row in zip(places, np.exp(log_softmax(logits)))
+        for place, row in enumerate(np.exp(log_softmax(logits)))
     ]
 
 
@@ -127,15 +120,13 @@ def fill_spans(model, tokenizer, text: bytes | str, top: int = 5) -> list[Fillin
         TinyformerError: the text cannot be encoded, or the model's output is not finite.
     """
     _check(model, tokenizer, top, "encoder-decoder")
-    sentinels = tokenizer.sentinels
-    names = [sentinel(number).encode() for number in range(len(sentinels))]
-    text = _with_sentinels(as_bytes(text, "the sentence"), names)
-    if not any(name in text for name in names):
-        raise UsageError(WITHOUT_MASK)
+    sentinels = {sentinel(number): token for number, token in enumerate(tokenizer.sentinels)}
+    text = _with_sentinels(as_bytes(text, "the sentence"), sentinels)
+    parts, names = _split(text, sentinels)
+    marks = [sentinels[name.decode()] for name in names]
     source = encode_source(tokenizer, text, "the sentence")
-    marks = [token for token in source.tolist() if token in sentinels]
     check_length(model, source, "the sentence, with the end token,")
-    closing = {tokenizer.special_id("end"), *sentinels}.difference(marks)
+    closing = {tokenizer.special_id("end"), *sentinels.values()}.difference(marks)
     options = Options(tokens=model.config.context, beams=top, samples=top, length_penalty=0.0)
     vocabulary = tokenizer.vocabulary_size
     state = EncoderDecoderState(model, source, tokenizer.special_id("pad"), vocabulary=vocabulary)
@@ -149,8 +140,7 @@ def fill_spans(model, tokenizer, text: bytes | str, top: int = 5) -> list[Fillin
         if spans in fillings:
             fillings[spans] = replace(fillings[spans], probability=fillings[spans].probability + p)
         else:
-            sentence = [token for mark in source[:-1].tolist() for token in written.get(mark, [mark])]
-            fillings[spans] = Filling(spans, p, tokenizer.decode(sentence), tokenizer.decode(answer))
+            fillings[spans] = Filling(spans, p, _join(tokenizer, parts, names, spans), tokenizer.decode(answer))
     return sorted(fillings.values(), key=lambda filling: -filling.probability)
 
 
@@ -163,13 +153,50 @@ def _spans(answer: list[int], marks: set[int]) -> dict[int, list[int]]:
     return spans
 
 
-def _with_sentinels(text: bytes, names: list[bytes]) -> bytes:
+def _with_sentinels(text: bytes, sentinels: Iterable[str]) -> bytes:
     """The text with a sentinel of these that it has not yet for each mask."""
-    parts = re.split(b"|".join(re.escape(name.encode()) for name in SPELLINGS["mask"]), text)
-    free = [name for name in names if name not in text]
-    if len(parts) - 1 > len(free):
-        raise UsageError(f"the sentence has {len(parts) - 1} masks, and the tokenizer sentinels for {len(free)}")
-    return parts[0] + b"".join(name + part for name, part in zip(free, parts[1:]))
+    pattern = _pattern(SPELLINGS["mask"])
+    free = [name.encode() for name in sentinels if name.encode() not in text]
+    masks = len(re.findall(pattern, text))
+    if masks > len(free):
+        raise UsageError(f"the sentence has {masks} masks, and the tokenizer sentinels for {len(free)}")
+    names = iter(free)
+    return re.sub(pattern, lambda _: next(names), text)
+
+
+def _split(text: bytes, names: Iterable[str]) -> tuple[list[bytes], list[bytes]]:
+    """The parts of a text between marks with these names, and the marks.
+
+    Raises:
+        UsageError: there are none.
+    """
+    pieces = re.split(_pattern(names), text)
+    if len(pieces) == 1:
+        raise UsageError(
+            f"the sentence has no {MASK}: put it where something is missing, as in 'I love this {MASK} car'"
+        )
+    return pieces[::2], pieces[1::2]
+
+
+def _pattern(names: Iterable[str]) -> bytes:
+    """Matches any of the names, and nothing where there are none."""
+    return b"(" + (b"|".join(re.escape(name.encode()) for name in names) or b"(?!)") + b")"
+
+
+def _join(tokenizer, parts: list[bytes], marks: list[bytes], texts: Sequence[bytes | None]) -> bytes:
+    """The sentence with texts in the places of its marks; a mark stays where its text is None.
+
+    What a tokenizer writes for a word begins with a space where words carry the space before them.
+    """
+    sentence = parts[0]
+    for mark, text, part in zip(marks, texts, parts[1:]):
+        if text is None:
+            text = mark
+        elif tokenizer.carries_space:
+            sentence = sentence.removesuffix(b" ")
+            text = text if sentence else text.removeprefix(b" ")
+        sentence += text + part
+    return sentence
 
 
 def _check(model, tokenizer, top: int, mode: str) -> None:

@@ -92,7 +92,7 @@ class HuggingFaceTokenizer(Tokenizer):
         for name in special_tokens:
             self.special_tokens.setdefault(name, self.vocabulary_size)
         steps = _types(definition.get("decoder"))
-        self.carries_space = bool(steps & {"ByteLevel", "Metaspace"})
+        self.carries_space = bool(steps & {"ByteLevel", "Metaspace", "WordPiece"})
         spell = _spelling(definition, steps)
         plain = {i: token.content.encode() for i, token in added.items()}
         self._bytes = [b""] * vocabulary
