@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from commandline import output, run
+from commandline import QUICK, output, run
 
 from tinyformer.cli import fill, generate
 from tinyformer.models import ModelConfig, build
@@ -181,6 +181,15 @@ def test_filling_with_a_decoder(use):
 
 def test_filling_from_a_directory_that_is_no_run(tmp_path):
     _is_one_line(run("fill", tmp_path / "missing", "<mask>"), 2, "missing")
+
+
+@pytest.mark.parametrize("mode", ["encoder", "encoder-decoder"])
+def test_a_trained_run_fills_in(folder, mode):
+    made = run("train", "data.txt", *QUICK, "--mode", mode, "--out", "run")
+    assert made.exit_code == 0, made.stderr
+    facts = json.loads(output("fill", "run", "a s<mask>all fox", "--json"))
+    assert facts["text"] == "a s<mask>all fox"
+    assert len(facts["masks"][0] if mode == "encoder" else facts["fillings"]) > 0
 
 
 def _is_one_line(result, code, message):
