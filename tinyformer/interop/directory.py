@@ -59,7 +59,9 @@ def read_model(path: str | Path, *, backend: str = "auto", warn: Warn = _warn) -
     path = Path(path)
     family, options = _family(path)
     weights = Weights(path)
-    config = family.config(options, weights, warn)
+    config = family.config(options, weights)
+    for remark in family.remarks(options):
+        warn(f"{path}: {remark}")
     if max(config.layers, config.decoder_layers or 0) > len(weights.names):
         raise TinyformerError(f"{path}: {CONFIG} asks for {config.layers} layers, and the weights are of fewer")
     rows, find = family.rows(config), family.finder(weights)

@@ -86,7 +86,17 @@ class Family:
         """Names in the weights that no row reads and that are no old acquaintances."""
         return [name for name in weights.names if name not in used and not re.search(self.ignored, name)]
 
-    def config(self, options: Options, weights: Weights, warn: Callable[[str], None]) -> ModelConfig:
+    def remarks(self, options: Options) -> list[str]:
+        """What config.json says that changes nothing but training, and is left out."""
+        found = []
+        for name, field in self.copies.items():
+            first, default = self.options[field]
+            used = options.get(first, default)
+            if options.get(name, used) != used:
+                found.append(f"{name} is {options[name]} and {first} {used}; the latter is used for both in training")
+        return found
+
+    def config(self, options: Options, weights: Weights) -> ModelConfig:
         """Our configuration of a model of theirs.
 
         Raises:
@@ -99,10 +109,6 @@ class Family:
                     f"{weights.path}: a {self.title} with {name} = {given!r} is not supported, only {value!r}"
                 )
         fields = {ours: options.get(theirs, default) for ours, (theirs, default) in self.options.items()}
-        for name, field in self.copies.items():
-            if options.get(name, fields[field]) != fields[field]:
-                first = self.options[field][0]
-                warn(f"{name} is {options[name]} and {first} {fields[field]}; the latter is used for both in training")
         for ours, (theirs, _) in self.options.items():
             if fields[ours] is None or isinstance(fields[ours], str | list | dict):
                 raise UsageError(f"{weights.path}: {theirs} in config.json should be a number, and is {fields[ours]!r}")

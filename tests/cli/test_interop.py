@@ -1,0 +1,112 @@
+"""`tinyformer import` and `tinyformer export`: a published model becomes a run, and goes out again."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from commandline import files_under, output, run
+from published import gpt2_arrays, write_gpt2
+from safetensors.numpy import load_file
+
+import tinyformer
+
+pytest.importorskip("tokenizers")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    return write_gpt2(tmp_path_factory.mktemp("published") / "tiny gpt2")
+
+
+@pytest.fixture(scope="module")
+def imported(published, tmp_path_factory):
+    """A run made of it, which tests only read."""
+    place = tmp_path_factory.mktemp("imported") / "a run"
+    result = run("import", published, "--out", place)
+    assert result.exit_code == 0, result.stderr
+    return place
+
+
+def test_an_imported_model_is_told_and_can_be_used(published, tmp_path):
+    place = tmp_path / "a run"
+    result = run("import", published, "--out", place)
+    assert (result.exit_code, result.stdout) == (0, "")
+    count = sum(array.size for array in gpt2_arrays().values())
+    told = f"imported {published}: decoder, 1 layer, {count:,} parameters\nnext: tinyformer generate '{place}'\n"
+    assert result.stderr == told
+    found = output("generate", place, "--prompt", "on", "--tokens", 5, "--temperature", 0, "--json")
+    assert json.loads(found)["tokens"] <= 5
+    ids = np.array([[1, 2, 257]])
+    assert np.array_equal(tinyformer.load(place)(ids).numpy(), tinyformer.load(published)(ids).numpy())
+
+
+def test_it_is_evaluated_and_described(imported, tmp_path):
+    (tmp_path / "text.txt").write_bytes(b"on and on\n" * 9)
+    assert json.loads(output("evaluate", imported, tmp_path / "text.txt", "--json"))["tokens"] > 0
+    assert json.loads(output("info", imported, "--json"))["configuration"]["vocabulary"] == 258
+
+
+def test_what_goes_out_is_what_came_in(published, imported, tmp_path):
+    result = run("export", imported, "--out", tmp_path / "new" / "out")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == f"exported to {tmp_path / 'new' / 'out'}: a GPT-2 (gpt2) for transformers\n"
+    found = load_file(tmp_path / "new" / "out" / "model.safetensors")
+    wanted = gpt2_arrays()
+    assert found.keys() == wanted.keys()
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    config = json.loads((tmp_path / "new" / "out" / "config.json").read_text())
+    came = json.loads((published / "config.json").read_text())
+    assert config.items() >= came.items()
+    assert (config["architectures"], config["eos_token_id"]) == (["GPT2LMHeadModel"], 257)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert json.loads((tmp_path / "new" / "out" / name).read_text()) == json.loads((published / name).read_text())
+
+
+def test_a_checkpoint_goes_out_too(imported, tmp_path):
+    assert run("export", imported / "checkpoints" / "step-000000", "--out", tmp_path / "out").exit_code == 0
+
+
+def wrong(*args):
+    result = run(*args)
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("Error: ")
+    assert "bug" not in result.stderr
+    return result.exit_code, result.stderr
+
+
+def test_wrong_usage_is_one_line(published, imported, trained, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("")
+    before = files_under(tmp_path)
+    code, message = wrong("import", tmp_path / "nothing", "--out", tmp_path / "run")
+    assert (code, "is no directory; name one with config.json and model.safetensors" in message) == (2, True)
+    code, message = wrong("import", imported, "--out", tmp_path / "run")
+    assert (code, "has no config.json, so it is no Hugging Face directory" in message) == (2, True)
+    code, message = wrong("import", published, "--out", tmp_path / "full")
+    assert (code, "is not empty; choose a new --out" in message) == (2, True)
+    code, message = wrong("export", imported, "--out", tmp_path / "full")
+    assert (code, "is not empty; choose a new --out" in message) == (2, True)
+    code, message = wrong("export", imported, "--out", tmp_path / "full" / "mine" / "out")
+    assert (code, "cannot create" in message and "choose another --out" in message) == (1, True)
+    code, message = wrong("export", tmp_path / "full", "--out", tmp_path / "out")
+    assert (code, "is not a run directory" in message) == (2, True)
+    for command in ("import", "export"):
+        code, message = wrong(command, published)
+        assert (code, "--out" in message) == (2, True)
+    assert files_under(tmp_path) == before
+
+
+def test_the_package_for_tokenizers_is_asked_for(published, imported, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    for command in (["import", published, "--out", tmp_path / "run"], ["generate", imported]):
+        code, message = wrong(*command)
+        assert (code, "pip install 'tinyformer[hf]'" in message) == (2, True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_failed_exports_left_under_other_names_is_not_touched(imported, tmp_path):
+    (tmp_path / ".tmp-mine").write_text("keep")
+    (tmp_path / ".tmp-out").write_text("left by an export that was killed")
+    assert run("export", imported, "--out", tmp_path / "out").exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-mine", "out"]

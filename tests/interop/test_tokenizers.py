@@ -1,0 +1,162 @@
+"""Tokenizers of published models behind our interface, and ours in their format."""
+
+import itertools
+import json
+import sys
+import unittest.mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from published import gpt2_arrays, gpt2_tokenizer, write_gpt2
+
+from tinyformer import interop
+from tinyformer.errors import TinyformerError, UsageError
+from tinyformer.interop import tokenizer as formats
+from tinyformer.models import resolve
+from tinyformer.text import BPETokenizer, ByteTokenizer, CharTokenizer, huggingface, load_tokenizer
+from tinyformer.text.huggingface import HuggingFaceTokenizer
+from tinyformer.text.special import special_tokens
+
+tokenizers = pytest.importorskip("tokenizers")
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##want", "##ed", ",", "runn", "##ing", "the"]
+
+
+def wordpiece():
+    """BERT's pipeline: lower case without accents, words, the longest pieces."""
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]")
+    )
+    backend.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    backend.decoder = tokenizers.decoders.WordPiece()
+    backend.add_special_tokens(WORDS[:5])
+    return json.loads(backend.to_str())
+
+
+def sentencepiece():
+    """T5's pipeline: a low line for each space, the likeliest pieces, sentinels at the end."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0), ("\u2581I", -3.0), ("\u2581love", -3.0)]
+    pieces += [(letter, -9.0) for letter in "Ilovecar"] + [("\u2581car", -3.0)]
+    backend = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, 2, False))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    backend.decoder = tokenizers.decoders.Metaspace()
+    backend.add_special_tokens(["<pad>", "</s>", "<unk>", "<extra_id_1>", "<extra_id_0>"])
+    return json.loads(backend.to_str())
+
+
+def test_berts_published_example():
+    tokenizer = HuggingFaceTokenizer(wordpiece(), 12)
+    assert [WORDS[i] for i in tokenizer.encode("UNwantéd,running")] == WORDS[5:11]
+    assert tokenizer.decode(np.arange(5, 11)) == b" unwanted , running"
+    assert tokenizer.decode([2, 11, 3]) == b"[CLS] the[SEP]"
+    assert [tokenizer.special_id(role) for role in ("pad", "cls", "sep", "mask")] == [0, 2, 3, 4]
+    # Text that spells a special token is text, unless it is asked to be one, in any spelling.
+    assert 4 not in tokenizer.encode("the [MASK]")
+    assert tokenizer.encode_marked("the [MASK]").tolist() == tokenizer.encode_marked("the <mask>").tolist() == [11, 4]
+
+
+def test_t5s_spaces_and_sentinels():
+    tokenizer = HuggingFaceTokenizer(sentencepiece(), 32)  # the model has room for more
+    ids = tokenizer.encode("I love car")
+    assert tokenizer.decode(ids) == b" I love car"
+    assert b"".join(tokenizer.decode([i]) for i in ids) == b" I love car"
+    assert (tokenizer.special_id("end"), tokenizer.special_id("pad")) == (1, 0)
+    zero, one = tokenizer.sentinels
+    assert zero == one + 1
+    assert tokenizer.encode_marked("I <extra_id_0> car")[1] == zero
+    assert (tokenizer.vocabulary_size, tokenizer.decode([31])) == (32, b"")
+    with pytest.raises(TinyformerError, match="do not fit a vocabulary of 32"):
+        tokenizer.decode([32])
+
+
+def test_gpt2s_bytes():
+    tokenizer = HuggingFaceTokenizer(gpt2_tokenizer(), 258)
+    assert tokenizer.encode("só on").tolist() == [*"só ".encode(), 256]
+    assert tokenizer.decode([0xC3]) == b"\xc3"
+    assert tokenizer.special_id("end") == 257
+    with pytest.raises(
+        TinyformerError, match=r"the text is not UTF-8 at byte 1, and the model's tokenizer reads nothing"
+    ):
+        tokenizer.encode(b"a\xff")
+
+
+@pytest.mark.parametrize("make", [gpt2_tokenizer, wordpiece, sentencepiece])
+def test_a_saved_one_is_the_same(tmp_path, make):
+    tokenizer = HuggingFaceTokenizer(make(), 300, {"a": 1}).with_special_tokens(["<new>"])
+    tokenizer.save(tmp_path / "tokenizer.json")
+    again = load_tokenizer(tmp_path / "tokenizer.json")
+    assert again.to_json() == tokenizer.to_json()
+    assert (again.special_tokens["<new>"], again.vocabulary_size) == (300, 301)
+    assert again.decode([300]) == b"<new>"
+    assert again.encode("the car").tolist() == tokenizer.encode("the car").tolist()
+
+
+@given(
+    cuts=st.lists(st.integers(0, 300), max_size=6),
+    text=st.lists(st.sampled_from(["on", " the", "\n", " ", "ü"])).map("".join),
+)
+def test_a_long_text_is_the_same_however_it_arrives(cuts, text):
+    tokenizer, text = HuggingFaceTokenizer(gpt2_tokenizer(), 258), text.encode()
+    chunks = [text[start:stop] for start, stop in itertools.pairwise([0, *sorted(cuts), len(text)])]
+    with unittest.mock.patch.object(huggingface, "STRETCH", 16):
+        found = np.concatenate([np.empty(0, np.int32), *tokenizer.encode_stream(chunks)])
+        assert np.array_equal(found, tokenizer.encode(text))
+    assert tokenizer.decode(found) == text
+
+
+def test_lines_are_where_a_byte_level_tokenizer_splits_in_any_case():
+    text = "on the  car\n\n and on\non" * 8000
+    whole = tokenizers.Tokenizer.from_str(json.dumps(gpt2_tokenizer())).encode(text, add_special_tokens=False).ids
+    assert HuggingFaceTokenizer(gpt2_tokenizer(), 258).encode(text).tolist() == whole
+
+
+def ours(kind, special=()):
+    made = {"bytes": ByteTokenizer, "bpe": lambda names: BPETokenizer([(97, 98), (256, 99), (32, 256)], names)}
+    return (made | {"chars": lambda names: CharTokenizer("\n <>abckms", names)})[kind](special)
+
+
+@pytest.mark.parametrize("mode", ["decoder", "encoder", "encoder-decoder"])
+@pytest.mark.parametrize("kind", ["bytes", "bpe", "chars"])
+@settings(max_examples=30, deadline=None)
+@given(text=st.text(st.sampled_from("\n <>abckms")) | st.just("<mask> ab"))
+def test_ours_in_their_format_give_our_ids(mode, kind, text):
+    tokenizer = ours(kind, special_tokens(mode))
+    shape = resolve(mode=mode, vocabulary=tokenizer.vocabulary_size)
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(formats.write(tokenizer, shape)["tokenizer.json"]))
+    theirs.encode_special_tokens = True  # what split_special_tokens says
+    assert theirs.encode(text, add_special_tokens=False).ids == tokenizer.encode(text).tolist()
+    assert theirs.get_vocab_size() == tokenizer.vocabulary_size
+    for name, i in tokenizer.special_tokens.items():
+        assert theirs.token_to_id(name) == i
+
+
+def test_two_tokens_that_spell_the_same_cannot_go_out():
+    tokenizer = BPETokenizer([(97, 98), (98, 99), (256, 99), (97, 257)])
+    with pytest.raises(UsageError, match="two tokens are spelled 'abc'"):
+        formats.write(tokenizer, resolve(vocabulary=260))
+
+
+def test_what_is_wrong_with_a_tokenizer_is_one_line(tmp_path, monkeypatch):
+    folder = write_gpt2(tmp_path / "in")
+
+    def message(kind):
+        with pytest.raises(kind) as error:
+            interop.import_run(folder, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        return str(error.value)
+
+    (folder / "tokenizer.json").write_text('{"version": "1.0"}')
+    assert "tokenizer.json cannot be used: the tokenizers package cannot read it" in message(TinyformerError)
+    arrays = gpt2_arrays()
+    arrays["transformer.wte.weight"] = arrays["transformer.wte.weight"][:200]
+    write_gpt2(folder, arrays, vocab_size=200)
+    assert "it has ids up to 257, and the model a vocabulary of 200" in message(TinyformerError)
+    write_gpt2(folder)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "tokenizers", None)
+        assert "needs an extra package: pip install 'tinyformer[hf]'" in message(UsageError)
+    (folder / "tokenizer.json").unlink()
+    assert f"{folder} has no tokenizer.json" in message(UsageError)
