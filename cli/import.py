@@ -18,7 +18,7 @@ def command(directory: str, out: str) -> None:
 
     It needs config.json, model.safetensors (or its shards) and tokenizer.json; the tokenizer needs the extra
     tinyformer[hf]. Weights in 16 bits become float32. The run can be used as if it had been trained here, and
-    `train --from RUN` trains on with a text of your own.
+    `train --init-from RUN` trains on with a text of your own.
     """
     from ..analysis.counts import count_parameters
     from ..interop import import_run

@@ -47,6 +47,27 @@ def test_it_is_evaluated_and_described(imported, tmp_path):
     assert json.loads(output("info", imported, "--json"))["configuration"]["vocabulary"] == 258
 
 
+def test_it_is_trained_on_from(imported, tmp_path):
+    (tmp_path / "text.txt").write_bytes(b"on and on\n" * 90)
+    result = run("train", "--resume", imported)
+    way = f"tinyformer train --init-from '{imported}' FILE"
+    assert result.exit_code == 2
+    assert (
+        result.stderr
+        == f"Error: {imported} was imported and has no text to go on with; begin a new run from it: {way}\n"
+    )
+    more = ["--steps", 2, "--batch-size", 2, "--sample-every", 0, "--out", tmp_path / "new"]
+    assert run("train", "--init-from", imported, tmp_path / "text.txt", *more).exit_code == 0
+    first = tinyformer.load(tmp_path / "new" / "checkpoints" / "step-000000")
+    assert np.array_equal(first.tokens.weight.numpy(), tinyformer.load(imported).tokens.weight.numpy())
+    assert output("generate", tmp_path / "new", "--prompt", "on", "--tokens", 3)
+
+
+def test_a_directory_that_is_not_imported_yet_says_how(published):
+    code, message = wrong("generate", published)
+    assert (code, message.endswith(f"tinyformer import '{published}' --out RUN makes one of it\n")) == (2, True)
+
+
 def test_what_goes_out_is_what_came_in(published, imported, tmp_path):
     result = run("export", imported, "--out", tmp_path / "new" / "out")
     assert (result.exit_code, result.stdout) == (0, "")

@@ -110,7 +110,7 @@ def write_run(run: rundir.Run, model: models.Model, tokenizer: Tokenizer) -> Non
     tokenizer.save(run.tokenizer_file)
     shape = dataclasses.asdict(model.config)
     mode, name = shape.pop("mode"), os.path.abspath(run.tokenizer_file)
-    config = RunConfig(mode=mode, model=shape, tokenizer=name, backend="numpy", threads=1)
+    config = RunConfig(mode=mode, model=shape, tokenizer=name)
     state = {
         "seed": config.seed,
         "tokens_seen": 0,

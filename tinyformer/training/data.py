@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -169,8 +170,12 @@ def reopen(run: Run, config: RunConfig) -> tuple[ModelConfig, Corpus]:
     """What `prepare` made, for a run that goes on.
 
     Raises:
+        UsageError: the run was imported, and so has no text.
         TinyformerError: the tokenizer or a token file is missing or damaged.
     """
+    if not config.files:
+        way = f"tinyformer train --init-from {shlex.quote(str(run.path))} FILE"
+        raise UsageError(f"{run.path} was imported and has no text to go on with; begin a new run from it: {way}")
     if not run.tokenizer_file.exists():
         raise TinyformerError(f"the run has lost its tokenizer.json; put {run.tokenizer_file} back, or start a new run")
     tokenizer = text.load_tokenizer(run.tokenizer_file)

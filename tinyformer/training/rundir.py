@@ -165,7 +165,9 @@ def open_run(path: str | Path) -> Run:
         raise UsageError(f"{path} is a file, not a run directory; {_A_RUN}")
     run = Run(path)
     if not run.config_file.is_file():
-        raise UsageError(f"{path} is not a run directory: no config.toml; {_A_RUN}")
+        is_published = (path / "config.json").is_file()
+        way = f"tinyformer import {shlex.quote(str(path))} --out RUN makes one of it" if is_published else _A_RUN
+        raise UsageError(f"{path} is not a run directory: no config.toml; {way}")
     return run
 
 
