@@ -93,6 +93,8 @@ def test_a_token_holds_the_space_before_its_word():
     facts = inspect(b"a car now", tokenizer, "span-corruption", hide=["car"])
     assert facts.texts[0].texts[:2] == ("a", " car")
     assert facts.drawn == {"input": "a <X> now", "target": "<X> car <Y>"}
+    part = inspect(b"a carpet", tokenizer, "span-corruption", hide=["car"])
+    assert part.drawn["input"] == "a <X>pet", "no whole word, but a whole token"
 
 
 def test_documents_stand_between_marks_and_are_numbered():
