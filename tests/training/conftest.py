@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from tiny_runs import MODEL, Events, result
+from tiny_runs import MODEL, OBJECTIVES, Events, result
 
 from tinyformer.training.config import RunConfig
 from tinyformer.training.trainer import train
@@ -15,6 +15,35 @@ def text(tmp_path_factory):
     words = random.Random(0).choices(["once", "upon", "a", "time", "there", "was", "no", "end"], k=600)
     path.write_text(" ".join(words))
     return path
+
+
+@pytest.fixture(scope="session")
+def documents(text):
+    """A text of documents with blank lines between them, a few words on each line."""
+    words = text.read_text().split()
+    lines = [" ".join(words[i : i + 2]) for i in range(0, len(words), 2)]
+    path = text.with_name("documents.txt")
+    path.write_text("\n\n".join("\n".join(lines[i : i + 4 + i % 3]) for i in range(0, len(lines), 6)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def pairs(text):
+    """Lines of a source and a target, of different lengths."""
+    path = text.with_name("pairs.tsv")
+    words = text.read_text().split()
+    path.write_text("".join(f"{word[: 1 + i % 5]}\t{word[::-1]}\n" for i, word in enumerate(words)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def configs(config, documents, pairs):
+    """By objective: `config` with it, on a text that is made for it."""
+    files = {"seq2seq": pairs, "causal": config.files[0]}
+    return {
+        name: config.replace(mode=mode, objective=name, files=(files.get(name, documents),), **more)
+        for name, (mode, more) in OBJECTIVES.items()
+    }
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,16 @@ from tinyformer.training.runlog import read_log
 MODEL = {"layers": 1, "width": 8, "heads": 2, "hidden": 16, "context": 8, "dropout": 0.1}
 
 
+# Each objective with its mode, and settings that go with it.
+OBJECTIVES = {
+    "causal": ("decoder", {}),
+    "masked": ("encoder", {}),
+    "next-sentence": ("encoder", {"masking": "fixed", "model": MODEL | {"context": 16}}),
+    "span-corruption": ("encoder-decoder", {}),
+    "seq2seq": ("encoder-decoder", {"label_smoothing": 0.1}),
+}
+
+
 class Events(list):
     """A reporter that keeps what it is told, and may act on it."""
 

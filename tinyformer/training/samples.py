@@ -99,14 +99,16 @@ def first_word(corpus: Corpus) -> str:
 
 def _sentence(corpus: Corpus) -> str:
     """Some words of the training text with one token hidden: of byte pairs about a word, else one character."""
-    lines = (line.split() for line in _beginning(corpus).splitlines())
+    lines = ([word for word in line.split() if word.isprintable()] for line in _beginning(corpus).splitlines())
     words = max(lines, key=lambda line: min(len(line), _WORDS), default=[])[:_WORDS]
-    words = [word for word in words if word.isprintable()]
-    if len(words) < 2:
+    room = corpus.train.context - 3  # of characters even where each is a token, beside the mask and marks at the ends
+    while len(" ".join(words)) > room:
+        words.pop()
+    if not words:
         return _MASK
     middle = len(words) // 2
     word = words[middle]
-    whole = corpus.tokenizer.kind not in ("bytes", "chars")
+    whole = len(words) > 1 and corpus.tokenizer.kind not in ("bytes", "chars")
     words[middle] = _MASK if whole else word[: len(word) // 2] + _MASK + word[len(word) // 2 + 1 :]
     return " ".join(words)
 
