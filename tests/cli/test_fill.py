@@ -111,7 +111,8 @@ def test_an_encoder_decoder_shows_its_spans(use):
 
 def test_a_span_that_was_not_written_is_a_dash(use):
     use(EncoderDecoder(lambda source: b"<extra_id_1>d"), SPANS)
-    assert output("fill", "run", "<mask> <mask>", "--top", "1") == b' 100.00%  -  "d"  <extra_id_0> d\n'
+    result = run("fill", "run", "<mask> <mask>", "--top", "1")
+    assert (result.stdout, result.stderr) == (' 100.00%  -  "d"  <extra_id_0> d\n', "")
 
 
 def test_a_model_that_writes_no_sentinels(use):
