@@ -110,6 +110,7 @@ def test_one_token_file_of_all_pairs(tmp_path):
         (b"\tb", "line 3 has an empty source;"),
         (b" \tb", "line 3 has an empty source;"),
         (b"a\t\r", "line 3 has an empty target;"),
+        (b"a\t \r", "line 3 has an empty target;"),
         (b"\t", "line 3 has an empty source;"),
         (b"abcdefgh\tb", "the source of .*, line 3 has 9 tokens with its end, but the context is 8; give --context 9"),
         (b"a\tabcdefghi", "the target of .*, line 3 has 10 tokens with its end, but the context is 8;"),
