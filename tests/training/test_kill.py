@@ -20,6 +20,9 @@ from tinyformer.training.trainer import train
 
 KILLS = 20 if settings.default.max_examples < 1000 else 1000  # --hypothesis-profile=thorough
 
+SETTINGS = {"batch_size": 4, "grad_accumulation": 2, "threads": 2, "sample_every": 0, "log_every": 1}
+SETTINGS |= {"eval_every": 15, "save_every": 3}
+
 # Trains or goes on; says so once training begins and at each step.
 TRAINING = textwrap.dedent("""
     import sys
@@ -57,21 +60,37 @@ def wait_for(process, word):
 @pytest.fixture(scope="module")
 def long(text, tmp_path_factory):
     """Settings of a run that outlasts many kills, its config file, and its result without them."""
-    config = RunConfig(
-        files=(text,), model=MODEL, tokenizer="bytes", steps=KILLS * 5, batch_size=4, grad_accumulation=2,
-        threads=2, eval_every=15, save_every=3, sample_every=0, log_every=1,
-    )  # fmt: skip
+    return begun(text, tmp_path_factory, KILLS // 2, {})
+
+
+@pytest.fixture(scope="module", params=["next-sentence", "span-corruption"])
+def other(request, configs, tmp_path_factory):
+    """As `long`, in the other modes."""
+    config = configs[request.param]
+    same = {name: getattr(config, name) for name in ("mode", "objective", "masking", "model")}
+    return begun(config.files[0], tmp_path_factory, KILLS // 4, same)
+
+
+def begun(text, tmp_path_factory, kills, settings):
+    config = RunConfig(**{"model": MODEL} | settings, files=(text,), tokenizer="bytes", steps=kills * 5, **SETTINGS)
     folder = tmp_path_factory.mktemp("long")
     (folder / "config.toml").write_text(config.to_toml())
     train(config, Events(), out=folder / "run")
-    return folder / "config.toml", result(folder / "run")
+    return folder / "config.toml", result(folder / "run"), kills
 
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(long, tmp_path):
-    config_file, expected = long
-    out, rng, kills = tmp_path / "run", random.Random(0), 0
+    check_kills(*long, tmp_path / "run")
+
+
+def test_so_does_one_in_another_mode(other, tmp_path):
+    check_kills(*other, tmp_path / "run")
+
+
+def check_kills(config_file, expected, wanted, out):
+    rng, kills = random.Random(0), 0
     process = begin("train", out, config_file)
-    while kills < KILLS:
+    while kills < wanted:
         assert wait_for(process, "start"), process.stderr.read()
         for _ in range(rng.randrange(8)):  # counted in steps, so that a slow machine kills at the same places
             assert wait_for(process, "train"), process.stderr.read()
@@ -87,7 +106,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(long, tmp_
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_process_as_a_shell_expects(long, tmp_path, number):
-    config_file, _ = long
+    config_file, *_ = long
     out = tmp_path / "run"
     process = begin("train", out, config_file)
     assert wait_for(process, "train"), process.stderr.read()
@@ -100,7 +119,7 @@ def test_a_signal_ends_the_process_as_a_shell_expects(long, tmp_path, number):
 
 
 def test_a_kill_while_the_text_is_read_leaves_no_run(long, tmp_path):
-    config_file, _ = long
+    config_file, *_ = long
     out = tmp_path / "run"
     process = begin("train", out, config_file)
     assert wait_for(process, "prepare"), process.stderr.read()
