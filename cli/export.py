@@ -13,11 +13,13 @@ from .app import Command, Name
 def command(run: str, out: str) -> None:
     """Write the run directory RUN as a Hugging Face directory, which transformers opens.
 
-    A GPT-2, BERT or T5 goes out as such, whether it was imported or trained here. The tokenizer goes with it:
-    AutoTokenizer gives the same ids, with add_special_tokens=False. Text that spells a special token stays text
-    there, too; to have <mask> read as the mask, call it with split_special_tokens=False.
+    A GPT-2, BERT or T5 goes out as such, whether it was imported or trained here; a decoder as `train` makes it by
+    default is what transformers calls Arcee, and with a gate LLaMA.
+
+    The tokenizer goes with it: AutoTokenizer gives the same ids, with add_special_tokens=False. Text that spells a
+    special token stays text there, too; to have <mask> read as the mask, call it with split_special_tokens=False.
     """
     from ..interop import export_run
 
     family = export_run(run, out, warn=lambda message: click.echo(f"warning: {message}", err=True))
-    click.echo(f"exported to {out}: a {family.title} ({family.model_type}) for transformers", err=True)
+    click.echo(f"exported to {out} as {family.title} (model type {family.model_type!r} of transformers)", err=True)

@@ -10,6 +10,10 @@ from published import gpt2_arrays, write_gpt2
 from safetensors.numpy import load_file
 
 import tinyformer
+from tinyformer.interop.directory import write_run
+from tinyformer.models import ModelConfig, build
+from tinyformer.text import ByteTokenizer
+from tinyformer.training.rundir import new_run
 
 pytest.importorskip("tokenizers")
 
@@ -71,7 +75,7 @@ def test_a_directory_that_is_not_imported_yet_says_how(published):
 def test_what_goes_out_is_what_came_in(published, imported, tmp_path):
     result = run("export", imported, "--out", tmp_path / "new" / "out")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == f"exported to {tmp_path / 'new' / 'out'}: a GPT-2 (gpt2) for transformers\n"
+    assert result.stderr == f"exported to {tmp_path / 'new' / 'out'} as GPT-2 (model type 'gpt2' of transformers)\n"
     found = load_file(tmp_path / "new" / "out" / "model.safetensors")
     wanted = gpt2_arrays()
     assert found.keys() == wanted.keys()
@@ -86,6 +90,27 @@ def test_what_goes_out_is_what_came_in(published, imported, tmp_path):
 
 def test_a_checkpoint_goes_out_too(imported, tmp_path):
     assert run("export", imported / "checkpoints" / "step-000000", "--out", tmp_path / "out").exit_code == 0
+
+
+def test_a_run_of_ours_goes_out_as_what_it_is(trained, tmp_path):
+    result = run("export", trained, "--out", tmp_path / "out")
+    assert result.stderr.endswith("as Arcee (model type 'arcee' of transformers)\n")
+    assert np.array_equal(
+        tinyformer.load(tmp_path / "out")(np.array([[1, 2]])).numpy(),
+        tinyformer.load(trained)(np.array([[1, 2]])).numpy(),
+    )
+
+
+def test_a_model_that_nobody_else_has_names_its_choices(tmp_path):
+    model = build(ModelConfig(vocabulary=256, layers=1, width=8, heads=2, norm_position="post", gated=True))
+    with new_run(tmp_path / "run", "x", "decoder") as place:
+        write_run(place, model, ByteTokenizer())
+    code, message = wrong("export", tmp_path / "run", "--out", tmp_path / "out")
+    expected = (
+        "transformers has no such model; the nearest is GPT-2, which has not norm_position = 'post', gated = True"
+    )
+    assert (code, message) == (2, f"Error: {expected}\n")
+    assert not (tmp_path / "out").exists()
 
 
 def wrong(*args):

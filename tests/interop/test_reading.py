@@ -14,6 +14,7 @@ import tinyformer
 from tinyformer import interop
 from tinyformer.errors import TinyformerError, UsageError
 from tinyformer.interop.bert import BERT
+from tinyformer.interop.llama import LLAMA
 from tinyformer.interop.t5 import T5
 from tinyformer.interop.weights import Weights
 
@@ -128,6 +129,13 @@ def test_options_of_other_models():
         config(BERT, position_embedding_type="relative_key")
     with pytest.raises(UsageError, match="feed_forward_proj = 'mish' is not supported; known are gelu_new"):
         config(T5, feed_forward_proj="gated-mish")
+    llama = config(LLAMA, hidden_size=64, num_attention_heads=4, head_dim=8, rope_parameters={"rope_theta": 10000.0})
+    assert (llama.channels, llama.activation, llama.gated, llama.positions) == (8, "silu", True, "rotary")
+    with pytest.raises(UsageError, match="8 num_key_value_heads for 32 heads are not supported"):
+        config(LLAMA, num_key_value_heads=8)
+    for angles in ({"rope_theta": 500000.0}, {"rope_scaling": {"type": "linear", "factor": 2.0}}):
+        with pytest.raises(UsageError, match=r"only rotary angles with rope_theta 10000\.0 and no scaling"):
+            config(LLAMA, **angles)
 
 
 def spoilt(folder, spoil):

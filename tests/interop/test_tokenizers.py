@@ -58,6 +58,28 @@ def test_berts_published_example():
     assert tokenizer.encode_marked("the [MASK]").tolist() == tokenizer.encode_marked("the <mask>").tolist() == [11, 4]
 
 
+def test_files_from_before_tokenizer_json(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    tokenizer = formats.read(tmp_path, 12)
+    assert tokenizer.encode("unwanted runnING the").tolist() == [5, 6, 7, 1, 11]
+    (tmp_path / "tokenizer_config.json").unlink()
+    tokenizer = formats.read(tmp_path, 12)
+    assert tokenizer.encode("UNwantéd,running").tolist() == [5, 6, 7, 8, 9, 10]
+    assert (tokenizer.special_id("mask"), tokenizer.decode([4])) == (4, b"[MASK]")
+    other = tmp_path / "gpt2"
+    other.mkdir()
+    model = gpt2_tokenizer()["model"]
+    (other / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (other / "merges.txt").write_text("#version: 0.2\no n\n")
+    tokenizer = formats.read(other, 258)
+    assert tokenizer.encode("só on").tolist() == [*"só ".encode(), 256]
+    assert tokenizer.special_id("end") == 257
+    (other / "vocab.json").write_text("{")
+    with pytest.raises(TinyformerError, match=r"the tokenizer in .* cannot be used: the tokenizers package"):
+        formats.read(other, 258)
+
+
 def test_t5s_spaces_and_sentinels():
     tokenizer = HuggingFaceTokenizer(sentencepiece(), 32)  # the model has room for more
     ids = tokenizer.encode("I love car")
@@ -149,7 +171,7 @@ def test_what_is_wrong_with_a_tokenizer_is_one_line(tmp_path, monkeypatch):
         return str(error.value)
 
     (folder / "tokenizer.json").write_text('{"version": "1.0"}')
-    assert "tokenizer.json cannot be used: the tokenizers package cannot read it" in message(TinyformerError)
+    assert "cannot be used: the tokenizers package cannot read it" in message(TinyformerError)
     arrays = gpt2_arrays()
     arrays["transformer.wte.weight"] = arrays["transformer.wte.weight"][:200]
     write_gpt2(folder, arrays, vocab_size=200)

@@ -107,6 +107,33 @@ def t5(seed, version, **more):
     return randomised(model, rng), rng
 
 
+def llama(seed, gated):
+    rng = np.random.default_rng([4, seed])
+    size = drawn_sizes(rng)
+    channels = 2 * ((size["channels"] + 1) // 2)  # turned in pairs
+    kind, model = (
+        (transformers.LlamaConfig, transformers.LlamaForCausalLM)
+        if gated
+        else (transformers.ArceeConfig, transformers.ArceeForCausalLM)
+    )
+    config = kind(
+        vocab_size=size["vocabulary"],
+        max_position_embeddings=int(rng.integers(9, 20)),
+        hidden_size=size["heads"] * 6,
+        head_dim=channels,
+        num_hidden_layers=size["layers"],
+        num_attention_heads=size["heads"],
+        intermediate_size=size["hidden"],
+        hidden_act=ACTIVATIONS[seed % len(ACTIVATIONS)],
+        tie_word_embeddings=bool(seed % 3),
+        rms_norm_eps=float(rng.choice([1e-6, 1e-3])),
+        bos_token_id=None,
+        eos_token_id=None,
+        **QUIET,
+    )
+    return randomised(model(config), rng), rng
+
+
 def saved(model, folder, **how):
     model.save_pretrained(folder, **how)
     return folder

@@ -87,11 +87,14 @@ def test_in_and_out_again_is_the_same_bit_for_bit(name, seed, tmp_path):
     same_state(theirs, back)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_run_of_ours_opens_there_and_gives_the_same_logits(mode, tmp_path):
+GPT2 = {"norm": "layer", "positions": "learned", "bias": True}
+RUNS = [(mode, {}) for mode in MODES] + [("decoder", GPT2), ("decoder", {"gated": True, "tied": False})]
+
+
+@pytest.mark.parametrize(("mode", "choices"), RUNS)
+def test_a_run_of_ours_opens_there_and_gives_the_same_logits(mode, choices, tmp_path):
     tokenizer = BPETokenizer(merges(300), special_tokens(mode))
-    ours = {"norm": "layer", "positions": "learned", "bias": True} if mode == "decoder" else {}
-    shape = resolve(mode=mode, layers=2, width=32, context=24, vocabulary=tokenizer.vocabulary_size, **ours)
+    shape = resolve(mode=mode, layers=2, width=32, context=24, vocabulary=tokenizer.vocabulary_size, **choices)
     model = build(shape, seed=3)
     with new_run(tmp_path / "run", "x", mode) as run:
         write_run(run, model, tokenizer)

@@ -1,15 +1,15 @@
-"""GPT-2, BERT and T5 read from what transformers saves: the same logits, and the same gradient of every parameter.
+"""Models read from what transformers saves: the same logits, and the same gradient of every parameter.
 
-Twenty drawn settings of each. Logits agree within 1e-5 of the largest one, gradients within 1e-4 of the largest in
-the same parameter, all in float32. What is 0 in truth, as the gradient of a key's bias under a softmax, is rounding on
-both sides: errors below 3e-7 of the largest gradient in the model count as that.
+Twenty drawn settings of each of GPT-2, BERT and T5. Logits agree within 1e-5 of the largest one, gradients within 1e-4
+of the largest in the same parameter, all in float32. What is 0 in truth, as the gradient of a key's bias under a
+softmax, is rounding on both sides: errors below 3e-7 of the largest gradient in the model count as that.
 """
 
 import numpy as np
 import pytest
 import torch
 import transformers
-from huggingface import SETTINGS, bert, close, gpt2, losses, our_arrays, saved, t5
+from huggingface import SETTINGS, bert, close, gpt2, llama, losses, our_arrays, saved, t5
 
 from tinyformer import fused, interop
 
@@ -45,6 +45,20 @@ def test_gpt2(seed, tmp_path):
     theirs, rng = gpt2(seed)
     ours = interop.read_model(saved(theirs, tmp_path), warn=pytest.fail)
     length = int(rng.integers(1, theirs.config.n_positions + 1))
+    read, targets = ids(rng, theirs, 3, length), ids(rng, theirs, 3, length)
+    mask = ragged(rng, 3, length)
+    their_logits = theirs(torch.tensor(read), attention_mask=torch.tensor(mask).long()).logits
+    logits = ours(read, mask=mask)
+    close(logits.numpy(), their_logits, 1e-5)
+    compare_gradients(ours, theirs, fused.cross_entropy(logits, targets), losses(their_logits, targets))
+
+
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("seed", range(6))
+def test_llama_and_arcee(seed, gated, tmp_path):
+    theirs, rng = llama(seed, gated)
+    ours = interop.read_model(saved(theirs, tmp_path), warn=pytest.fail)
+    length = int(rng.integers(1, theirs.config.max_position_embeddings + 1))
     read, targets = ids(rng, theirs, 3, length), ids(rng, theirs, 3, length)
     mask = ragged(rng, 3, length)
     their_logits = theirs(torch.tensor(read), attention_mask=torch.tensor(mask).long()).logits

@@ -1,6 +1,6 @@
 """Whole directories: a model read from one of Hugging Face's, a run made of it, and a run written as one.
 
-Read before: `t5.py`, `tokenizer.py`, `tinyformer/training/rundir.py`.
+Read before: `llama.py`, `tokenizer.py`, `tinyformer/training/rundir.py`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from . import tokenizer as tokenizers
 from .bert import BERT
 from .family import Family, Options
 from .gpt2 import GPT2
+from .llama import ARCEE, LLAMA
 from .t5 import T5
 from .table import Row, fill, to_theirs
 from .weights import SINGLE, Weights, read_json
 
-FAMILIES = {family.model_type: family for family in (GPT2, BERT, T5)}
+FAMILIES = {family.model_type: family for family in (GPT2, BERT, T5, LLAMA, ARCEE)}
 CONFIG = "config.json"
 
 Warn = Callable[[str], None]
@@ -45,7 +46,7 @@ def is_directory(path: Path) -> bool:
 
 
 def read_model(path: str | Path, *, backend: str = "auto", warn: Warn = _warn) -> models.Model:
-    """The model in a Hugging Face directory of GPT-2, BERT or T5, in float32.
+    """The model in a Hugging Face directory of one of `FAMILIES`, in float32.
 
     Args:
         path: of the directory, with config.json and safetensors weights.

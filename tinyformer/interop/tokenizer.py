@@ -18,7 +18,7 @@ from ..errors import TinyformerError, UsageError
 from ..models import ModelConfig
 from ..text import BPETokenizer, ByteTokenizer, CharTokenizer, Tokenizer
 from ..text.bpe import PIECE
-from ..text.huggingface import HuggingFaceTokenizer, byte_letters, portable
+from ..text.huggingface import HuggingFaceTokenizer, byte_letters, from_older_files, portable
 from ..text.special import ROLES
 from .weights import read_json
 
@@ -29,20 +29,21 @@ def read(directory: Path, vocabulary: int) -> HuggingFaceTokenizer:
     """The tokenizer of a directory, for a model with so many ids.
 
     Raises:
-        UsageError: there is no tokenizer.json, or the package that reads it is not installed.
+        UsageError: there is none, or the package that reads it is not installed.
         TinyformerError: it is damaged, or does not fit the model.
     """
     path = directory / FILE
-    if not path.is_file():
-        raise UsageError(
-            f"{directory} has no {FILE}; where transformers is installed, "
-            "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes it from the older files"
-        )
-    settings = read_json(directory / SETTINGS) if (directory / SETTINGS).is_file() else {}
+    settings = dict(read_json(directory / SETTINGS)) if (directory / SETTINGS).is_file() else {}
     try:
-        return HuggingFaceTokenizer(dict(read_json(path)), vocabulary, dict(settings))
+        definition = dict(read_json(path)) if path.is_file() else from_older_files(directory, settings)
+        if definition is None:
+            raise UsageError(
+                f"{directory} has no {FILE}; where transformers is installed, "
+                "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) makes one of what it has"
+            )
+        return HuggingFaceTokenizer(definition, vocabulary, settings)
     except ValueError as error:
-        raise TinyformerError(f"{path} cannot be used: {error}") from error
+        raise TinyformerError(f"the tokenizer in {directory} cannot be used: {error}") from error
 
 
 def write(tokenizer: Tokenizer, config: ModelConfig) -> dict[str, Any]:

@@ -11,19 +11,24 @@ Read before: `tokenizers.py`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import regex
 
 from ..errors import TinyformerError, UsageError
+from .special import SPELLINGS
 from .tokenizers import Tokenizer, decoded
 
 INSTALL = "pip install 'tinyformer[hf]'"
+BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 STRETCH = 1 << 16  # characters that are encoded at a time, cut where lines end
 
 
@@ -110,18 +115,57 @@ class HuggingFaceTokenizer(Tokenizer):
         return {"vocabulary": self._vocabulary, "settings": self.settings, "tokenizer": self.definition}
 
 
-def _backend(definition: dict[str, Any]) -> Any:
+def from_older_files(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The definition of a tokenizer from before tokenizer.json; None where its files are not there either.
+
+    Args:
+        folder: with a BERT's vocab.txt, or a GPT-2's vocab.json and merges.txt.
+        settings: the content of tokenizer_config.json, which may say `do_lower_case`.
+
+    Raises:
+        UsageError: the package is not installed.
+        ValueError: the files cannot be read.
+    """
+    paths = {name: str(folder / name) for name in ("vocab.txt", "vocab.json", "merges.txt")}
+    found = {name for name, path in paths.items() if os.path.isfile(path)}
+    tokenizers = _package()
+    with _reported():
+        if "vocab.txt" in found:
+            lowercase = settings.get("do_lower_case", True) is not False
+            made = tokenizers.BertWordPieceTokenizer(paths["vocab.txt"], lowercase=lowercase)
+            made.add_special_tokens([name for name in BERT_TOKENS if made.token_to_id(name) is not None])
+        elif {"vocab.json", "merges.txt"} <= found:
+            made = tokenizers.ByteLevelBPETokenizer(paths["vocab.json"], paths["merges.txt"])
+            made.add_special_tokens([name for name in SPELLINGS["end"] if made.token_to_id(name) is not None])
+        else:
+            return None
+        return json.loads(made.to_str())
+
+
+@contextlib.contextmanager
+def _reported() -> Iterator[None]:
+    """The package's errors, which are of no narrower kind than Exception itself, as a ValueError."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise ValueError(f"the tokenizers package cannot read it: {error}") from error
+
+
+def _package() -> Any:
     try:
         import tokenizers
     except ImportError as error:
         raise UsageError(f"a published model's tokenizer needs an extra package: {INSTALL}") from error
+    return tokenizers
+
+
+def _backend(definition: dict[str, Any]) -> Any:
     single = {"truncation": None, "padding": None}  # those are for batches
-    try:
+    tokenizers = _package()
+    with _reported():
         backend = tokenizers.Tokenizer.from_str(json.dumps(definition | single))
-    except Exception as error:
-        if type(error) is not Exception:  # the package's own errors are of no narrower kind
-            raise
-        raise ValueError(f"the tokenizers package cannot read it: {error}") from error
     backend.encode_special_tokens = True  # what spells a special token is text
     return backend
 
