@@ -38,18 +38,23 @@ class _FractionOrFile(Name):
             return super().convert(value, param, ctx)
 
 
-def _option(name: str, kind: Any, help_: str, *, chosen: str | None = None, **more: Any) -> Any:
-    """An option for a field, with the field's default; `chosen` says how it is chosen where that is None."""
-    default = _DEFAULTS.get(name)
+def _option(name: str, kind: Any, help_: str, *, chosen: str | None = None, default: Any = None, **more: Any) -> Any:
+    """An option for a field, with the field's default.
+
+    Where that is None, `default` is what it usually becomes, or `chosen` says how it is chosen. What is not given on
+    the command line is not taken from here, so that either is only for showing.
+    """
+    default = default if _DEFAULTS.get(name) is None else _DEFAULTS[name]
     shown = chosen if default is None and chosen else True
     flag = "--" + name.replace("_", "-")
     return click.option(flag, type=kind, default=default, show_default=shown, help=help_, **more)
 
 
-def _steps() -> str:
-    """The default number of steps, with the modes that have another."""
-    first, *others = STEPS.items()
-    return "; ".join([str(first[1]), *(f"{mode} {steps}" for mode, steps in others if steps != first[1])])
+def _elsewhere() -> str:
+    """The modes that have another number of steps than a decoder."""
+    usual = STEPS["decoder"]
+    others = [f" {steps} for --mode {mode}." for mode, steps in STEPS.items() if steps != usual]
+    return "".join(others)
 
 
 @click.command(cls=Command)
@@ -93,10 +98,10 @@ def _steps() -> str:
     "masking",
     Choice(MASKINGS),
     "Of an encoder's text: hide other tokens each time (RoBERTa), or the same ones again (BERT).",
-    chosen="dynamic",
+    default="dynamic",
 )
-@_option("label_smoothing", float, "Of seq2seq: share spread over all tokens.", chosen="0.0")
-@_option("steps", int, "Updates of the weights.", chosen=_steps())
+@_option("label_smoothing", float, "Of seq2seq: share of a target's probability spread over all tokens.", default=0.0)
+@_option("steps", int, f"Updates of the weights.{_elsewhere()}", default=STEPS["decoder"])
 @_option("batch_size", int, "Windows of text, or pairs, in a forward pass.")
 @_option("grad_accumulation", int, "Forward passes for each update.")
 @_option("learning_rate", float, "At its peak.", chosen="by the width")
