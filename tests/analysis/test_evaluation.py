@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 
-from tinyformer.analysis.evaluation import evaluate_file
+from tinyformer.analysis import evaluation
+from tinyformer.analysis.evaluation import evaluate_file, figures
 from tinyformer.errors import TinyformerError, UsageError
 from tinyformer.models import build, resolve
-from tinyformer.text import make_tokenizer
+from tinyformer.objectives import MaskedLM
+from tinyformer.text import make_tokenizer, special_tokens
+from tinyformer.text.sources import encode_text, open_source
 
 
 @pytest.fixture
@@ -72,3 +75,55 @@ def test_a_text_that_is_missing_or_too_short(model, tokenizer, tmp_path):
     (tmp_path / "one.txt").write_bytes(b"a")
     with pytest.raises(UsageError, match="two tokens"):
         evaluate_file(model, tokenizer, tmp_path / "one.txt")
+
+
+def encoder_and_objective(tmp_path):
+    path = tmp_path / "documents.txt"
+    path.write_text("\n\n".join("the cat sat on the mat with that rat"[: 5 + 7 * i] for i in range(6)))
+    tokenizer = make_tokenizer("chars", [path], special_tokens=special_tokens("encoder"))
+    config = resolve(mode="encoder", vocabulary=tokenizer.vocabulary_size, layers=1, width=16, heads=2, context=24)
+    return build(config, dtype="float64"), tokenizer, path, MaskedLM.of(tokenizer, 24)
+
+
+def test_an_encoder_is_scored_on_hidden_tokens_that_are_the_same_each_time(tmp_path, monkeypatch):
+    model, tokenizer, path, objective = encoder_and_objective(tmp_path)
+    common = int(tokenizer.encode("t")[0])
+    found = evaluate_file(model, tokenizer, path, objective=objective, commonest=common)
+    nats, right, targets, begun = [], [], [], 0
+    for batch in open_source(objective, encoded(tmp_path, objective, tokenizer, path), 24, seed=0).in_order(1):
+        logits = model(batch.inputs, mask=batch.mask, positions=batch.positions).numpy()[0]
+        for place in np.flatnonzero(batch.weights[0]):
+            target = batch.targets[0, place]
+            nats.append(np.log(np.exp(logits[place]).sum()) - logits[place][target])
+            right.append(logits[place].argmax() == target)
+            targets.append(target)
+        begun += (batch.targets == tokenizer.special_id("cls")).sum()
+    assert begun >= 6  # all documents were there
+    assert found.tokens == len(nats) > 10
+    assert found.loss == pytest.approx(np.mean(nats), rel=1e-9)
+    assert found.accuracy == pytest.approx(np.mean(right))
+    assert found.unigram_accuracy == pytest.approx(np.mean(np.array(targets) == common))
+    assert found.bits_per_byte is found.exact_match is found.next_sentence_accuracy is None
+    monkeypatch.setattr(evaluation, "TOKENS_AT_ONCE", 1)
+    alone = evaluate_file(model, tokenizer, path, objective=objective, commonest=common)
+    assert alone.loss == pytest.approx(found.loss, rel=1e-12)
+    assert (alone.tokens, alone.accuracy) == (found.tokens, found.accuracy)
+
+
+def encoded(tmp_path, objective, tokenizer, path):
+    return encode_text(objective, path, tokenizer, tmp_path / "text.tokens", context=24)
+
+
+def test_a_text_without_anything_to_predict_is_told(tmp_path):
+    model, tokenizer, path, objective = encoder_and_objective(tmp_path)
+    path.write_text("\n\n \n")
+    with pytest.raises(UsageError, match="too short: there is nothing to predict"):
+        evaluate_file(model, tokenizer, path, objective=objective)
+
+
+def test_figures_are_means_of_their_own_sums():
+    sums = {"nats": 6.0, "tokens": 4.0, "correct": 1.0, "pairs_nats": 3.0, "pairs": 2.0, "pairs_correct": 1.0}
+    assert figures(sums | {"sequences": 8.0, "exact": 2.0}) == {
+        "loss": 1.5, "accuracy": 0.25, "next_sentence_loss": 1.5, "next_sentence_accuracy": 0.5, "exact_match": 0.25,
+    }  # fmt: skip
+    assert np.isnan(figures({"nats": 0.0, "tokens": 0.0, "correct": 0.0})["loss"])
