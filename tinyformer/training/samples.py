@@ -13,9 +13,11 @@ import numpy as np
 from ..generation import Options, generate_texts, sample_text
 from ..objectives import Batch
 from ..tensor import no_grad
+from ..text.sources import open_source
 from .data import Corpus
 
-SAMPLE_TOKENS = 200
+SAMPLE_TOKENS = 200  # that a decoder writes
+EXCERPT_TOKENS = 96  # that other models are shown
 _PAIRS = 4  # answers of a model of pairs
 _WORDS = 8  # of the sentence in a command
 _MASK = "<mask>"
@@ -40,10 +42,11 @@ def sample(corpus: Corpus, model: Any, seed: int) -> dict[str, str]:
     mode = corpus.objective.mode
     if mode == "decoder":
         return {"text": _words(sample_text(model, tokenizer, b"", SAMPLE_TOKENS, seed=seed))}
+    short = open_source(corpus.objective, corpus.validation.tokens, min(corpus.train.context, EXCERPT_TOKENS), seed=0)
     if mode == "encoder":
         legend = "[hidden token as the model guesses it], and the right one after / where that is another"
-        return {"text": _filled_in(corpus, model, next(corpus.validation.in_order(1, 1))), "legend": legend}
-    batch = next(corpus.validation.in_order(_PAIRS, _PAIRS * corpus.validation.row_tokens))
+        return {"text": _filled_in(corpus, model, next(short.in_order(1, 1))), "legend": legend}
+    batch = next(short.in_order(_PAIRS, _PAIRS * short.row_tokens))
     rows = range(_PAIRS if corpus.objective.name == "seq2seq" else 1)
     lines = [line for row in rows[: len(batch)] for line in _answer(corpus, model, batch.rows(row, row + 1))]
     return {"text": "\n".join(lines), "legend": "what the model reads, what it writes, and what is right"}
