@@ -33,6 +33,55 @@ def test_a_training_step_in_words():
     assert describe({"event": "something new"}) == ""
 
 
+START = {
+    "event": "start", "run": "runs/r", "step": 0, "steps": 9, "parameters": 1234, "objective": "seq2seq",
+    "model": {"mode": "encoder-decoder", "layers": 2, "decoder_layers": 1, "width": 8, "heads": 1, "context": 16,
+              "vocabulary": 40},
+    "tokenizer": "chars", "train_tokens": 5000, "validation_tokens": 500, "tokens_per_step": 90,
+    "lengths": {"source": 9, "target": 6, "scored": 6},
+    "ln_v": 3.68888, "unigram_entropy": 3.2, "unigram_bits_per_byte": None, "unigram_accuracy": 0.0914,
+}  # fmt: skip
+
+
+def test_the_start_in_words_says_what_the_figures_are_compared_with():
+    assert describe(START).splitlines() == [
+        "training runs/r: encoder-decoder (seq2seq), 2 + 1 layers, width 8, 1 head, context 16, 1,234 parameters",
+        "text: 5,000 tokens to train on, 500 to validate on (chars, 40 kinds); 90 tokens a step (rows of 9 + 6)",
+        "losses to compare with: 3.6889 by guessing (ln v), 3.2000 by how common each token is (unigram entropy); "
+        "accuracy 9.1 % by the commonest one",
+    ]
+    encoder = START | {"objective": "next-sentence", "lengths": {"source": 16, "target": 0, "scored": 2}}
+    encoder["model"] = START["model"] | {"mode": "encoder"}
+    lines = describe(encoder).splitlines()
+    assert "encoder (next-sentence), 2 layers, width 8" in lines[0]
+    assert lines[1].endswith("90 tokens a step")
+    assert lines[3] == "in training, the loss of telling pairs apart is added: 0.6931 by guessing (ln 2)"
+
+
+@pytest.mark.parametrize(
+    ("figures", "shown"),
+    [
+        ({"accuracy": 0.345, "unigram_accuracy": 0.091}, "accuracy 34.5 % (unigram 9.1 %)"),
+        ({"accuracy": 0.345, "exact_match": 0.5}, "accuracy 34.5 %  exact match 50.0 %"),
+        (
+            {"accuracy": 0.3, "next_sentence_accuracy": 0.71, "next_sentence_chance": 0.52},
+            "accuracy 30.0 %  next sentence 71.0 % (the commoner answer 52.0 %)",
+        ),
+    ],
+)
+def test_what_a_validation_shows_beside_its_loss(figures, shown):
+    event = {"event": "validation", "step": 40, "loss": 3.21, "bits_per_byte": None, "loss_per_byte": None} | figures
+    assert describe(event) == f"step 40  validation  loss 3.2100  {shown}"
+    end = {"event": "end", "run": "r", "step": 40, "seconds": 3, "validation_loss": 3.21, "validation": figures}
+    done = describe(end | {"next": "x"}).splitlines()[0]
+    assert done == f"done: step 40, validation loss 3.2100 nats per token, {', '.join(shown.split('  '))}, in 0:03"
+
+
+def test_a_sample_says_what_its_marks_mean():
+    event = {"event": "sample", "step": 3, "text": "a [b/c]", "legend": "guess / truth"}
+    assert describe(event) == "sample at step 3 (guess / truth):\n  | a [b/c]"
+
+
 @pytest.mark.parametrize("log_format", ["plain", "auto"])
 def test_plain_reports_go_to_stderr_one_line_each(log_format, capsys):
     with view(log_format) as report:
