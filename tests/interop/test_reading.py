@@ -190,6 +190,7 @@ WRONG = {
         arrays_with(**{"transformer.h.0.attn.c_attn.bias": np.ones(17)}),
         "'transformer.h.0.attn.c_attn.bias' should be of shape (18,), and is of shape (17,)",
     ),
+    "terabytes": (rewritten(n_inner=1 << 30), "should be of shape (6, 1073741824), and is of shape (6, 8)"),
     "whole numbers": (rewritten(dtype="I8"), "is of type I8; readable are F64, F32, F16, BF16"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "has no weights"),
     "pickle": (pickled, "only as pytorch_model.bin, a pickle"),

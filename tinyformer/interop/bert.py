@@ -5,19 +5,18 @@ Read before: `gpt2.py`. Read next: `t5.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..models import ModelConfig
 from .family import Family, Options, activation, is_tied, their_activation
-from .table import Row, linear, same
+from .table import Finder, Row, linear, same
 from .weights import Weights
 
 _TOKENS, _OUTPUT = "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"
 _POOLER, _PAIRS = "bert.pooler.dense", "cls.seq_relationship"
 
 
-def _settle(options: Options, weights: Weights, find: Callable[[str], str | None]) -> dict[str, Any]:
+def _settle(options: Options, weights: Weights, find: Finder) -> dict[str, Any]:
     told = bool(options.get("tie_word_embeddings", True))
     return {
         "activation": activation(options, "hidden_act", "gelu"),

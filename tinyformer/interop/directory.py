@@ -21,13 +21,14 @@ from ..text import Tokenizer, load_tokenizer
 from ..training import checkpoint, data, rundir, tensorfile
 from ..training.config import RunConfig
 from ..training.fingerprint import fingerprint
+from ..training.outline import Unallocated
 from . import tokenizer as tokenizers
 from .bert import BERT
 from .family import Family, Options
 from .gpt2 import GPT2
 from .llama import ARCEE, LLAMA
 from .t5 import T5
-from .table import Row, fill, to_theirs
+from .table import Row, check, fill, to_theirs
 from .weights import SINGLE, Weights, read_json
 
 FAMILIES = {family.model_type: family for family in (GPT2, BERT, T5, LLAMA, ARCEE)}
@@ -66,8 +67,9 @@ def read_model(path: str | Path, *, backend: str = "auto", warn: Warn = _warn) -
     if max(config.layers, config.decoder_layers or 0) > len(weights.names):
         raise TinyformerError(f"{path}: {CONFIG} asks for {config.layers} layers, and the weights are of fewer")
     rows, find = family.rows(config), family.finder(weights)
-    fresh = sorted({row.ours for row in rows} - {row.ours for row in rows if find(row.theirs)})
-    if fresh and all(row.optional for row in rows if row.ours in fresh):
+    outline = models.make(config, Unallocated())  # so that a wrong size costs no memory
+    check({name: parameter.shape for name, parameter in outline.parameters().items()}, rows, weights, find)
+    if fresh := sorted({row.ours for row in rows} - {row.ours for row in rows if find(row.theirs)}):
         warn(f"{path} lacks {', '.join(fresh)}: they start fresh, and mean nothing before they are trained")
     if spare := family.leftover(weights, {find(row.theirs) for row in rows}):
         some = ", ".join(spare[:3]) + (f" and {len(spare) - 3} more" if len(spare) > 3 else "")

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..models import ModelConfig
-from .table import Row
+from .table import Finder, Row
 from .weights import Weights
 
 Options = Mapping[str, Any]  # the content of a config.json
@@ -57,7 +57,7 @@ class Family:
     choices: Mapping[str, Any]
     required: Mapping[str, Any]
     copies: Mapping[str, str]
-    settle: Callable[[Options, Weights, Callable[[str], str | None]], dict[str, Any]]
+    settle: Callable[[Options, Weights, Finder], dict[str, Any]]
     express: Callable[[ModelConfig], dict[str, Any]]
     rows: Callable[[ModelConfig], list[Row]]
     prefix: str = ""
@@ -66,7 +66,7 @@ class Family:
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     ignored: str = r"(?!)"
 
-    def finder(self, weights: Weights) -> Callable[[str], str | None]:
+    def finder(self, weights: Weights) -> Finder:
         """From a name of the table to the one in these weights, which may lack the prefix or be of older spelling."""
         bare = bool(self.prefix) and not any(name.startswith(self.prefix) for name in weights.names)
         known = {}
@@ -147,7 +147,7 @@ def their_activation(ours: str) -> str:
     return next(theirs for theirs, known in ACTIVATIONS.items() if known == ours)
 
 
-def is_tied(find: Callable[[str], str | None], weights: Weights, head: str, tokens: str, told: bool) -> bool:
+def is_tied(find: Finder, weights: Weights, head: str, tokens: str, told: bool) -> bool:
     """Whether the output layer is the token embedding.
 
     A file that is told to be tied may hold the layer again; where that differs, the weights are right and the

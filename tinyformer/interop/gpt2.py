@@ -7,16 +7,15 @@ Read before: `family.py`. Read next: `bert.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..models import ModelConfig
 from .family import Family, Options, activation, is_tied, their_activation
-from .table import Row, same
+from .table import Finder, Row, same
 from .weights import Weights
 
 
-def _settle(options: Options, weights: Weights, find: Callable[[str], str | None]) -> dict[str, Any]:
+def _settle(options: Options, weights: Weights, find: Finder) -> dict[str, Any]:
     hidden = options.get("n_inner")
     told = bool(options.get("tie_word_embeddings", True))
     return {

@@ -9,19 +9,18 @@ Read before: `t5.py`. Read next: `directory.py`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 from ..errors import UsageError
 from ..models import ModelConfig
 from .family import Family, Options, activation, is_tied, their_activation
-from .table import Row, linear, same
+from .table import Finder, Row, linear, same
 from .weights import Weights
 
 _BASE = 10000.0  # of the rotary angles
 
 
-def _settle(options: Options, weights: Weights, find: Callable[[str], str | None]) -> dict[str, Any]:
+def _settle(options: Options, weights: Weights, find: Finder) -> dict[str, Any]:
     heads, groups = options.get("num_attention_heads", 32), options.get("num_key_value_heads")
     if groups not in (None, heads):
         raise UsageError(

@@ -9,19 +9,18 @@ Read before: `bert.py`. Read next: `llama.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..models import ModelConfig
 from .family import Family, Options, activation, is_tied, their_activation
-from .table import Row, linear, same
+from .table import Finder, Row, linear, same
 from .weights import Weights
 
 _SCALED, _TIED, _LAYERS = "scale_decoder_outputs", "tie_word_embeddings", "num_decoder_layers"
 _FEED_FORWARD = "feed_forward_proj"
 
 
-def _settle(options: Options, weights: Weights, find: Callable[[str], str | None]) -> dict[str, Any]:
+def _settle(options: Options, weights: Weights, find: Finder) -> dict[str, Any]:
     told = options.get(_TIED) is not False
     kind = options.get(_FEED_FORWARD, "relu")
     gated = isinstance(kind, str) and kind.startswith("gated-")

@@ -77,30 +77,40 @@ def their_shape(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:-1], shape[-1] * row.part[1])
 
 
-def fill(model: Any, rows: list[Row], weights: Weights, find: Callable[[str], str | None]) -> None:
-    """Copy weights into a model, one tensor at a time. An optional one that is lacking leaves its parameter as it is.
+Finder = Callable[[str], str | None]  # from a row's `theirs` to the name in the file; None where there is none
+
+
+def check(shapes: Mapping[str, tuple[int, ...]], rows: list[Row], weights: Weights, find: Finder) -> None:
+    """Hold the tensors of a file to the parameters of a model.
 
     Args:
-        model: whose parameters are the rows' own.
+        shapes: of the parameters, by our names.
         rows: of all of them.
-        weights: to read.
-        find: the name in the file for a row's `theirs`; None where there is none.
+        weights: that are to be read.
+        find: where they are.
 
     Raises:
-        TinyformerError: a tensor is missing, or its shape is not the configuration's.
+        TinyformerError: a tensor is missing that is not optional, or its shape is not the configuration's.
+    """
+    for row in rows:
+        name, expected = find(row.theirs), their_shape(row, shapes[row.ours])
+        if name is None and not row.optional:
+            raise TinyformerError(f"{weights.path} lacks the tensor {row.theirs!r}, which its config.json asks for")
+        if name is not None and expected != weights.shape(name):
+            raise TinyformerError(
+                f"{weights.path}: the tensor {name!r} should be of shape {expected}, and is of shape "
+                f"{weights.shape(name)}; do config.json and the weights belong together?"
+            )
+
+
+def fill(model: Any, rows: list[Row], weights: Weights, find: Finder) -> None:
+    """Copy weights into a model, one tensor at a time; where one is lacking, the parameter stays as it is.
+
+    Arguments as for `check`, which has been called.
     """
     parameters = model.parameters()
     for row in rows:
-        parameter, name = parameters[row.ours], find(row.theirs)
-        if name is None and row.optional:
-            continue
-        if name is None:
-            raise TinyformerError(f"{weights.path} lacks the tensor {row.theirs!r}, which its config.json asks for")
-        expected, found = their_shape(row, parameter.shape), weights.shape(name)
-        if expected != found:
-            raise TinyformerError(
-                f"{weights.path}: the tensor {name!r} should be of shape {expected}, and is of shape {found}; "
-                "do config.json and the weights belong together?"
-            )
-        values = from_theirs(row, weights.read(name))
-        parameter.array[...] = parameter.backend.from_host(values, dtype=parameter.dtype)
+        name, parameter = find(row.theirs), parameters[row.ours]
+        if name is not None:
+            values = from_theirs(row, weights.read(name))
+            parameter.array[...] = parameter.backend.from_host(values, dtype=parameter.dtype)

@@ -22,7 +22,7 @@ from .data import Corpus, tokens_read
 MOST_ROWS = 64  # to look at
 
 
-class _Unallocated(nn.Initializer):
+class Unallocated(nn.Initializer):
     """Makes parameters of the right shape that share one number, so that they take no memory."""
 
     def normal(self, *shape: int, std: float) -> Tensor:
@@ -55,7 +55,7 @@ def facts(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> dict[str, An
 
 def costs(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> dict[str, Any]:
     """Shapes and counts of parameters, FLOPs of a step and its memory in bytes: the "dry_run" event's content."""
-    model, lengths = models.make(shape, _Unallocated(dtype=config.precision)), _lengths(shape, _sample(config, corpus))
+    model, lengths = models.make(shape, Unallocated(dtype=config.precision)), _lengths(shape, _sample(config, corpus))
     return {
         "shapes": {name: list(tensor.shape) for name, tensor in model.parameters().items()},
         "parameters_by_part": counts.parameters_by_part(shape),
