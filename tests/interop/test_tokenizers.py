@@ -173,6 +173,13 @@ def test_two_tokens_that_spell_the_same_cannot_go_out():
         formats.write(tokenizer, resolve(vocabulary=260))
 
 
+def test_an_imported_one_goes_out_as_it_came_or_not_at_all():
+    tokenizer, shape = HuggingFaceTokenizer(gpt2_tokenizer(), 258, {"a": 1}), resolve(vocabulary=258)
+    assert formats.write(tokenizer, shape) == {"tokenizer.json": gpt2_tokenizer(), "tokenizer_config.json": {"a": 1}}
+    with pytest.raises(UsageError, match="<mask>, <cls> were added to an imported tokenizer"):
+        formats.write(tokenizer.with_special_tokens(["<mask>", "<cls>"]), shape)
+
+
 def test_what_is_wrong_with_a_tokenizer_is_one_line(tmp_path, monkeypatch):
     folder = write_gpt2(tmp_path / "in")
 

@@ -54,9 +54,14 @@ def write(tokenizer: Tokenizer, config: ModelConfig) -> dict[str, Any]:
         config: of the model that it is for.
 
     Raises:
-        UsageError: two tokens of a "bpe" spell the same, which the format has no room for.
+        UsageError: two tokens of a "bpe" spell the same, which the format has no room for; or special tokens were added
+            to a tokenizer that was imported.
     """
     if isinstance(tokenizer, HuggingFaceTokenizer):
+        if added := [name for name, i in tokenizer.special_tokens.items() if i >= tokenizer.vocabulary]:
+            raise UsageError(
+                f"{', '.join(added)} were added to an imported tokenizer, which goes out only as it came in"
+            )
         return {FILE: tokenizer.definition, SETTINGS: tokenizer.settings or _settings(tokenizer, config)}
     return {FILE: _definition(tokenizer, config.mode), SETTINGS: _settings(tokenizer, config)}
 

@@ -67,7 +67,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     Args:
         definition: the content of its tokenizer.json.
-        vocabulary: how many ids the model has; those that no token has spell nothing.
+        vocabulary: how many ids the published model has; those that no token has spell nothing.
         settings: the content of its tokenizer_config.json, kept for writing it again.
         special_tokens: names that are special; those that the definition lacks take the ids after the vocabulary.
 
@@ -93,7 +93,7 @@ class HuggingFaceTokenizer(Tokenizer):
         added = self._backend.get_added_tokens_decoder()
         special = {token.content: i for i, token in sorted(added.items()) if token.special}
         super().__init__(vocabulary - len(special))
-        self._vocabulary, self.special_tokens = vocabulary, special
+        self.vocabulary, self.special_tokens = vocabulary, special
         for name in special_tokens:
             self.special_tokens.setdefault(name, self.vocabulary_size)
         steps = _types(definition.get("decoder"))
@@ -112,7 +112,7 @@ class HuggingFaceTokenizer(Tokenizer):
         return b"".join(map(self._bytes.__getitem__, ids.tolist()))
 
     def _definition(self) -> dict:
-        return {"vocabulary": self._vocabulary, "settings": self.settings, "tokenizer": self.definition}
+        return {"vocabulary": self.vocabulary, "settings": self.settings, "tokenizer": self.definition}
 
 
 def from_older_files(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
