@@ -1,6 +1,8 @@
 """Settings: checked with one line that helps, and the same after a way through config.toml."""
 
 import dataclasses
+import hashlib
+import json
 import subprocess
 import sys
 import tomllib
@@ -9,8 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinyformer import models, objectives
 from tinyformer.errors import UsageError
-from tinyformer.training.config import RunConfig, for_resume, read_config
+from tinyformer.training.config import (
+    CHANGEABLE,
+    OBJECTIVES,
+    RATE,
+    STEPS,
+    RunConfig,
+    for_resume,
+    options,
+    read_config,
+)
 from tinyformer.training.toml import format_toml
 
 plain = st.one_of(
@@ -61,6 +73,13 @@ def test_config_survives_a_file(tmp_path):
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"precision": "float16"}, "--precision must be one of float32, float64"),
         ({"warmup": 11, "steps": 10}, "--warmup (11) is longer than --steps (10)"),
+        (
+            {"mode": "encodr"},
+            "--mode must be one of decoder, encoder, encoder-decoder, not 'encodr'; did you mean 'enco",
+        ),
+        ({"objective": "maskd"}, "did you mean 'masked'"),
+        ({"masking": "static"}, "--masking must be one of dynamic, fixed, not 'static'"),
+        ({"label_smoothing": 1.0}, "--label-smoothing must be below 1, not 1.0"),
         ({"vocab_size": 9, "tokenizer": "chars"}, "--vocab-size has no meaning with --tokenizer chars"),
     ],
 )
@@ -139,3 +158,25 @@ def test_importing_the_settings_loads_no_array_library():
     command = "import sys, tinyformer.training.config; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", command], check=True, capture_output=True, text=True).stdout
     assert not {"numpy", "rich", "click"} & set(loaded.split())
+
+
+def test_modes_and_objectives_are_those_that_there_are():
+    """The settings list them by name, so that reading settings loads no arrays."""
+    there = {name: objective.mode for name, objective in objectives.OBJECTIVES.items()}
+    assert {name: mode for mode, names in OBJECTIVES.items() for name in names} == there
+    assert list(OBJECTIVES) == list(models.config.CHOICES["mode"])
+    for table in (STEPS, RATE):
+        assert list(table) == list(OBJECTIVES)
+
+
+def test_a_setting_that_is_not_given_is_no_part_of_the_fingerprint():
+    """Else a new kind of setting would make every run of before look as if it had been changed by hand."""
+    config = RunConfig(files=("a.txt",))
+    assert config.replace(objective="masked").digest != config.digest
+    left_out = [
+        name for name in ("mode", "objective", "masking", "init_from", "preset") if getattr(config, name) is None
+    ]
+    assert len(left_out) == 5
+    known = {name: value for name, value in options(config).items() if value is not None and name not in CHANGEABLE}
+    text = json.dumps([known, {}], sort_keys=True)
+    assert config.digest == hashlib.sha256(text.encode()).hexdigest()[:16]
