@@ -177,8 +177,9 @@ def _dry_run(event: Event) -> str:
         | {"memory in all": quantity(sum(memory.values()), "B") + " (activations are estimated)"},
     }
     lines = [f"dry run: {_size(event)}", _text(event), _references(event)]
+    width = max(40, *(len(name) for values in sections.values() for name in values))
     for heading, values in sections.items():
-        lines += [heading, *(f"  {name:<40} {value}" for name, value in values.items())]
+        lines += [heading, *(f"  {name:<{width}} {value}" for name, value in values.items())]
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 """`tinyformer train` and `evaluate` in the modes that are not a decoder's."""
 
 import json
+import re
 import tomllib
 
 import pytest
@@ -71,6 +72,15 @@ def test_exact_match_is_what_greedy_writing_gives(texts):
     right = sum(answer == b for answer, (_, b) in zip(answers, asked))
     assert 4 <= right < 7
     assert json.loads(output("evaluate", "run", "asked.tsv", "--json"))["exact_match"] == right / 7
+
+
+def test_a_dry_run_lines_up_long_names(texts):
+    sizes = [*TINY, "--mode", "encoder-decoder", "--dry-run"]
+    lines = run("train", "story.txt", *sizes).stderr.splitlines()
+    first, last = lines.index("shapes"), lines.index("a step")
+    shapes = [line for line in lines[first:last] if ".weight" in line]
+    assert max(line.index(" ", 2) for line in shapes) > 42
+    assert len({re.search(r"\d+( x \d+)?$", line).start() for line in shapes}) == 1
 
 
 def test_the_published_mode_of_a_preset_needs_no_flag(texts):
