@@ -70,14 +70,38 @@ def test_pairs_are_split_between_sentences(seed):
 
 
 @given(SEEDS)
-def test_no_row_is_shorter_than_its_texts_allow(monkeypatch, seed):
+def test_a_row_is_full_where_its_texts_allow(monkeypatch, seed):
     monkeypatch.setattr("tinyformer.objectives.next_sentence.SHORT", 0.0)
     assert numbered(40, 4).corrupt([(STRETCH[:74], OTHER[:74])] * 50, generators(50, seed)).mask.all()
-    batch = numbered(40, 4).corrupt([(STRETCH[:20], OTHER[:16])] * 50, generators(50, seed))
-    for row in range(50):
+    batch = numbered(40, 1).corrupt([(STRETCH[:38], OTHER[:38])] * 50, generators(50, seed))
+    assert batch.mask.all()
+    assert {pair(batch, row)[0][0] for row in range(50)} == {100, 101}, "from these on there is enough"
+
+
+@given(SEEDS)
+def test_what_remains_of_a_short_document_is_b(monkeypatch, seed):
+    """From any sentence but the first on, to the end, in random pairs as in the others."""
+    monkeypatch.setattr("tinyformer.objectives.next_sentence.SHORT", 0.0)
+    batch = numbered(40, 4).corrupt([(STRETCH[:20], OTHER[:20])] * 150, generators(150, seed))
+    found = [set(), set()]
+    for row, label in enumerate(batch.labels):
         first, second = pair(batch, row)
-        expected = OTHER[:16] if batch.labels[row] else STRETCH[len(first) : 20]
-        assert (first, second) == (STRETCH[: len(first)].tolist(), expected.tolist())
+        found[label].add((len(first), len(second)))
+        assert (first, second[-1]) == (STRETCH[: len(first)].tolist(), (OTHER if label else STRETCH)[19])
+    # Wrong once in 10^8: of the four each has a share of 1/8, and 12 of the sixteen are enough.
+    assert found[0] == {(4, 16), (8, 12), (12, 8), (16, 4)}
+    assert len(found[1]) >= 12
+    assert found[1] <= {(first, second) for first in (4, 8, 12, 16) for second in (4, 8, 12, 16)}
+
+
+@given(SEEDS)
+def test_both_texts_have_any_share_of_a_row(monkeypatch, seed):
+    """Where sentences are single tokens nothing needs to be cut, whatever A leaves for B."""
+    monkeypatch.setattr("tinyformer.objectives.next_sentence.SHORT", 0.0)
+    batch = numbered(13, 1).corrupt([(STRETCH[:20], OTHER[:20])] * 400, generators(400, seed))
+    for label in (0, 1):
+        found = {len(pair(batch, row)[0]) for row in np.flatnonzero(batch.labels == label)}
+        assert found == set(range(1, 10)), "each of nine, drawn about 200 times: missed once in 10^9"
 
 
 @given(SEEDS)

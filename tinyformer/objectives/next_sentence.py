@@ -3,7 +3,9 @@
 A row is two texts, A and B. Half of the time B is what follows A; else it is from another document, and the model
 says which from what it knows at `<cls>`. Rows are made as in BERT's create_pretraining_data.py, with lines for
 sentences. There, rows follow each other through a document; here each begins at a random sentence of the stretch that
-it is given, as B does of its own, so that nothing but their content tells the two kinds of pairs apart.
+it is given. B has a sentence before it in its document, whichever document that is, and ends where the row is full or
+the document ends, so that lengths do not tell the two kinds of pairs apart. A document that is a single sentence does:
+it can only be A, and B is random then, as in that script.
 
 Read before: `masked.py`. Read next: `seq2seq.py`.
 """
@@ -95,16 +97,21 @@ class NextSentence(MaskedLM):
             middle, random = stops[int(rng.integers(1, len(stops) - 1))], rng.random() < 0.5
         first, second = stretch[stops[0] : middle], stretch[middle : stops[-1]]
         if random:
-            start, *_, stop = self._sentences(other, wanted - first.shape[0], rng)
+            start, *_, stop = self._sentences(other, wanted - first.shape[0], rng, inside=True)
             second = other[start:stop]
         return *_shorten(first, second, most, rng), int(random)
 
-    def _sentences(self, tokens: Array, wanted: int, rng: Any) -> list[int]:
-        """Where consecutive sentences begin and the last one ends, from a random one on, until they hold `wanted`."""
+    def _sentences(self, tokens: Array, wanted: int, rng: Any, *, inside: bool = False) -> list[int]:
+        """Where consecutive sentences begin and the last one ends, from a random one on, until they hold `wanted`.
+
+        Where the text is too short for that, it is all there; or, if they shall lie `inside` it, with a sentence
+        before them, what remains from a random one on.
+        """
         xp, length = backends.of(tokens), tokens.shape[0]
         ends = xp.nonzero(xp.take(self.line_ends, tokens[:-1]))[0] + 1
         bounds = [0, *ends.tolist(), length]
-        roomy = [place for place, start in enumerate(bounds[:-1]) if length - start >= wanted] or [0]
+        places = range(1 if inside and len(bounds) > 2 else 0, len(bounds) - 1)
+        roomy = [place for place in places if length - bounds[place] >= wanted] or (places if inside else [0])
         first = roomy[int(rng.integers(len(roomy)))]
         last = next((i for i in range(first + 1, len(bounds)) if bounds[i] - bounds[first] >= wanted), len(bounds) - 1)
         return bounds[first : last + 1]
