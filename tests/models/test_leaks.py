@@ -127,6 +127,16 @@ def test_a_target_sees_no_padding_of_the_source(variant, seed):
     np.testing.assert_allclose(before[1:2], row, rtol=1e-6, atol=1e-6 * np.abs(row).max())
 
 
+@pytest.mark.parametrize("length", [4, 9, 12])
+def test_a_mask_of_numbers_hides_the_padding_of_a_source(length):
+    """0 and 1, as other libraries write it, with a target that is shorter, as long and longer."""
+    rng, model = np.random.default_rng(0), made(T5)
+    source, target, mask = draw_ids(rng, 3, 9), draw_ids(rng, 3, length), lengths(rng, 3, 9)
+    with no_grad():
+        found, expected = (model(source, target, mask=numbers).numpy() for numbers in (mask.astype(int), mask))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("variant", ENCODER_DECODERS)
 @given(seed=SEEDS, pieces=st.lists(st.integers(1, 6), min_size=1, max_size=5), shared=st.booleans())
 def test_cache_gives_the_same_logits_of_a_target(variant, seed, pieces, shared):

@@ -47,8 +47,9 @@ class EncoderDecoder(nn.Module):
         Args:
             source_ids: integers in [0, v), `b s`, on the host or the model's backend.
             target_ids: what the decoder has written so far, `b t`: a start token, then the target.
-            mask: True where a token of the source is real, `b s`; None where all are. What is padded at the end of a
-                target needs no mask, for no position before looks at it.
+            mask: True where a token of the source is real, `b s`; None where all are. Of numbers, 0 is padding, and
+                tokens of the source see each other only if theirs are equal; the target sees all that is real. What is
+                padded at the end of a target needs no mask, for no position before looks at it.
             segments: of the source, `b s`; None for all 0.
             rng: given in training, for dropout.
 
@@ -85,7 +86,8 @@ class EncoderDecoder(nn.Module):
         Args:
             target_ids: `b t`; with a cache, what follows the tokens that it has read.
             memory: from `encode`, `b s d`; None with a cache, which has what is needed of it.
-            mask: True where a token of the source is real, `b s`; True for all where None. A batch of 1 serves all.
+            mask: True (or not 0) where a token of the source is real, `b s`; None where all are. A batch of 1 serves
+                all.
             cache: from `new_cache`. Under `no_grad` only.
             rng: given in training, for dropout.
             last_only: score only what follows the last position.

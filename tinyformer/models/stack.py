@@ -88,7 +88,7 @@ class Stack(nn.Module):
             segments: of the tokens, `b t`; None for all 0.
             positions: of the tokens, `b t`, where they restart within a row; None for 0, 1, 2, ...
             memory: the other stack's output, `b s d`.
-            memory_mask: True where a token of that is real, `b s`.
+            memory_mask: True where a token of that is real, or numbers, where 0 is padding: `b s`.
             cache: from a model's `new_cache`; `x` continues what it has read, and is added to it.
             rng: given in training, for dropout.
 
@@ -108,7 +108,7 @@ class Stack(nn.Module):
             "bias": bias,
             "angles": angles,
             "memory": memory,
-            "memory_mask": visible(xp, memory_mask, x.shape[1]),
+            "memory_mask": None if memory_mask is None else (xp.from_host(memory_mask) != 0)[:, None, None, :],
         }
         for i, block in enumerate(self.blocks):
             layer_cache = cache.layers[i] if cache else None
