@@ -163,6 +163,18 @@ def test_sinusoidal_positions_are_the_paper_s(xp):
             assert table[position, 2 * i + 1] == pytest.approx(np.cos(angle), abs=1e-12)
 
 
+def test_far_positions_are_exact_in_single_precision(xp):
+    """An angle of 10^6 itself has no digit left behind the point there."""
+    far = xp.asarray([10**6 - 1, 10**6])
+    table = xp.to_host(nn.sinusoidal(xp, far, 4, xp.float32))
+    angles = np.array([[10**6 - 1.0], [10**6]]) / [1, 100]
+    np.testing.assert_allclose(table[:, ::2], np.sin(angles), atol=1e-6)
+    np.testing.assert_allclose(table[:, 1::2], np.cos(angles), atol=1e-6)
+    cosines, sines = (xp.to_host(x) for x in nn.rotary_angles(xp, far, 4, xp.float32))
+    np.testing.assert_allclose(sines, table[:, ::2], atol=1e-6)
+    np.testing.assert_allclose(cosines, table[:, 1::2], atol=1e-6)
+
+
 def test_rotary_products_depend_on_the_distance_alone(xp):
     rng = np.random.default_rng(0)
     q, k = (xp.from_host(np.broadcast_to(rng.standard_normal(8), (1, 1, 12, 8)).copy()) for _ in range(2))

@@ -18,10 +18,14 @@ from ..tensor import Array, Tensor
 from .module import Initializer, Module
 
 
-def _angles(xp: Any, positions: Array, pairs: int, base: float, dtype: Any) -> Array:
-    """Position times frequency, `... t pairs`; the wavelengths grow geometrically from 2π to 2π base."""
+def _sines_cosines(xp: Any, positions: Array, pairs: int, base: float, dtype: Any) -> tuple[Array, Array]:
+    """Of position times frequency, each `... t pairs`; the wavelengths grow geometrically from 2π to 2π base.
+
+    In double precision up to the end: the angle of a far position has few digits behind the point.
+    """
     powers = xp.arange(pairs, dtype=xp.float64) / pairs
-    return xp.astype(xp.astype(positions, xp.float64)[..., None] * base**-powers, dtype)
+    angles = xp.astype(positions, xp.float64)[..., None] * base**-powers
+    return xp.astype(xp.sin(angles), dtype), xp.astype(xp.cos(angles), dtype)
 
 
 def sinusoidal(xp: Any, positions: Array, width: int, dtype: Any) -> Array:
@@ -36,8 +40,8 @@ def sinusoidal(xp: Any, positions: Array, width: int, dtype: Any) -> Array:
     Returns:
         `... t d`: sines in the even channels, cosines in the odd ones.
     """
-    angles = _angles(xp, positions, width // 2, 10000.0, dtype)
-    return xp.reshape(xp.stack((xp.sin(angles), xp.cos(angles)), axis=-1), (*positions.shape, width))
+    both = _sines_cosines(xp, positions, width // 2, 10000.0, dtype)
+    return xp.reshape(xp.stack(both, axis=-1), (*positions.shape, width))
 
 
 def rotary_angles(xp: Any, positions: Array, width: int, dtype: Any, *, base: float = 10000.0) -> tuple[Array, Array]:
@@ -53,8 +57,8 @@ def rotary_angles(xp: Any, positions: Array, width: int, dtype: Any, *, base: fl
     Returns:
         Two arrays `t c/2`.
     """
-    angles = _angles(xp, positions, width // 2, base, dtype)
-    return xp.cos(angles), xp.sin(angles)
+    sines, cosines = _sines_cosines(xp, positions, width // 2, base, dtype)
+    return cosines, sines
 
 
 def relative_buckets(xp: Any, distance: Array, *, buckets: int, max_distance: int, bidirectional: bool) -> Array:
