@@ -55,6 +55,18 @@ def test_cache_gives_the_same_logits(variant, seed, pieces):
         np.testing.assert_allclose(np.concatenate(found, axis=1), model(ids).numpy(), atol=1e-12)
 
 
+@given(seed=st.integers(0, 2**32 - 1), first=st.integers(1, 11))
+def test_cache_keeps_documents_apart(seed, first):
+    """Numbers of documents are of all positions, and the ids only of the new ones."""
+    model, ids = make(), draw_ids(seed)
+    numbers = np.sort(np.random.default_rng(seed).integers(1, 4, ids.shape), axis=1)
+    with no_grad():
+        cache, whole = model.new_cache(2), model(ids, mask=numbers).numpy()
+        model(ids[:, :first], mask=numbers[:, :first], cache=cache)
+        found = model(ids[:, first:], mask=numbers, cache=cache).numpy()
+    np.testing.assert_allclose(found, whole[:, first:], atol=1e-12)
+
+
 def test_cache_rows_can_be_reordered():
     model, ids = make(), draw_ids(0, batch=3)
     cache = model.new_cache(3)

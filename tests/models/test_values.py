@@ -114,3 +114,24 @@ def test_documents_that_share_a_decoder_s_row(positions):
     model, config, parameters = made({"positions": positions, "buckets": 8, "max_distance": 6})
     found = model(IDS, mask=DOCUMENTS, positions=POSITIONS).numpy()
     close(found, plain.decoder(parameters, IDS, config, mask=ALIKE, positions=POSITIONS))
+
+
+def test_t5_starts_as_its_code_does():
+    """Deviations of the weights: Mesh TensorFlow's, which transformers has too."""
+    d, h, c, f, v = 128, 8, 32, 512, 200
+    sizes = {"vocabulary": v, "layers": 1, "heads": h, "width": d, "head_width": c, "hidden": f, "buckets": 64}
+    parameters = build(ModelConfig(**T5 | sizes | {"max_distance": 128})).parameters()
+    expected = {
+        "tokens": 1.0,
+        "decoder.relative": d**-0.5,
+        "encoder.blocks.0.attention.query": (d * c) ** -0.5,
+        "encoder.blocks.0.attention.key": d**-0.5,
+        "encoder.blocks.0.attention.value": d**-0.5,
+        "encoder.blocks.0.attention.output": (h * c) ** -0.5,
+        "decoder.blocks.0.cross_attention.query": (d * c) ** -0.5,
+        "decoder.blocks.0.feed_forward.up": d**-0.5,
+        "decoder.blocks.0.feed_forward.down": f**-0.5,
+    }
+    for name, deviation in expected.items():
+        found = parameters[f"{name}.weight"].numpy()
+        assert found.std() == pytest.approx(deviation, rel=5 / (2 * found.size) ** 0.5), name

@@ -155,6 +155,12 @@ def test_four_of_five_are_masked_one_of_ten_kept_one_of_ten_random(seed):
         assert_share(np.sum(shown == token), shown.size, 0.1 / V, rate=RATE / V)
 
 
+def test_every_id_comes_up_at_random():
+    """About 1,300 random ids of 40: that one is missing has a probability of 40 (39/40)^1300, which is 2e-13."""
+    batch = MASKED.corrupt([document(300)] * 300, generators(300))
+    assert set(np.unique(batch.inputs[batch.weights == 1])) == set(range(V))
+
+
 @given(SEEDS)
 def test_fifteen_percent_at_places_that_are_all_alike(seed):
     rows, length = 1000, 42

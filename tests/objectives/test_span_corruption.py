@@ -47,6 +47,14 @@ def test_the_chapters_example():
         mark_spans(tokens, noise, [91])
 
 
+def test_a_text_whose_beginning_is_taken_out():
+    """No drawn mask begins so, but a given one may. Where text stays at the end, a sentinel closes the last span."""
+    noise = np.array([True, False, False, True, True, False])
+    batch = SpanCorruption(sentinels=[91, 90, 89], end=92, pad=93).corrupt([np.arange(6)], hidden=[noise])
+    assert batch.inputs.tolist() == [[91, 1, 2, 90, 5, 92]]
+    assert batch.targets.tolist() == [[91, 0, 90, 3, 4, 89, 92]]
+
+
 # Of the text's length: tokens that are taken out, and spans. Halves go to the even number (0.15 * 30 = 4.5).
 @pytest.mark.parametrize(
     ("length", "noise", "spans"),
