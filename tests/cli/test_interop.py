@@ -143,6 +143,17 @@ def test_wrong_usage_is_one_line(published, imported, trained, tmp_path):
     assert files_under(tmp_path) == before
 
 
+def test_the_directory_one_is_in_is_not_replaced(imported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, message = wrong("export", imported, "--out", ".")
+    assert (code, "the directory that you are in" in message) == (2, True)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    assert run("export", imported, "--out", "link").exit_code == 0
+    assert (tmp_path / "link").is_symlink()
+    assert tinyformer.load("link").config == tinyformer.load(imported).config
+
+
 def test_the_package_for_tokenizers_is_asked_for(published, imported, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     for command in (["import", published, "--out", tmp_path / "run"], ["generate", imported]):

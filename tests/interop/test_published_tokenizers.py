@@ -15,7 +15,7 @@ from tinyformer import interop
 from tinyformer.errors import TinyformerError, UsageError
 from tinyformer.interop import tokenizer as formats
 from tinyformer.models import resolve
-from tinyformer.text import BPETokenizer, ByteTokenizer, CharTokenizer, huggingface, load_tokenizer
+from tinyformer.text import BPETokenizer, ByteTokenizer, CharTokenizer, huggingface, load_tokenizer, vocabulary
 from tinyformer.text.huggingface import HuggingFaceTokenizer
 from tinyformer.text.special import special_tokens
 
@@ -190,7 +190,7 @@ def test_what_is_wrong_with_a_tokenizer_is_one_line(tmp_path, monkeypatch):
         return str(error.value)
 
     (folder / "tokenizer.json").write_text('{"version": "1.0"}')
-    assert "cannot be used: the tokenizers package cannot read it" in message(TinyformerError)
+    assert "cannot be used: the tokenizers package says" in message(TinyformerError)
     arrays = gpt2_arrays()
     arrays["transformer.wte.weight"] = arrays["transformer.wte.weight"][:200]
     write_gpt2(folder, arrays, vocab_size=200)
@@ -201,3 +201,25 @@ def test_what_is_wrong_with_a_tokenizer_is_one_line(tmp_path, monkeypatch):
         assert "needs an extra package: pip install 'tinyformer[hf]'" in message(UsageError)
     (folder / "tokenizer.json").unlink()
     assert f"{folder} has no tokenizer.json" in message(UsageError)
+
+
+def test_a_tokenizer_that_a_run_could_not_be_read_with_is_not_imported(tmp_path, monkeypatch):
+    definition = json.loads(json.dumps(gpt2_tokenizer()).replace("<|endoftext|>", "x" * 65))
+    folder = write_gpt2(tmp_path / "in")
+    (folder / "tokenizer.json").write_text(json.dumps(definition))
+    with pytest.raises(TinyformerError, match="cannot be used: a special token is not a name of 1 to 64 characters"):
+        interop.import_run(folder, tmp_path / "out")
+    write_gpt2(folder)
+    monkeypatch.setattr(vocabulary, "MOST_FILE_BYTES", 4000)
+    with pytest.raises(TinyformerError, match="cannot be used: it is larger than"):
+        interop.import_run(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_text_that_a_tokenizer_has_no_token_for_is_told():
+    definition = wordpiece()
+    definition["model"]["unk_token"] = "[NONE]"
+    with pytest.raises(
+        TinyformerError, match="tokenizer cannot encode my text: the tokenizers package says: WordPiece"
+    ):
+        HuggingFaceTokenizer(definition, 12).encode("zzz", "my text")

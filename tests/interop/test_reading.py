@@ -161,9 +161,12 @@ def pickled(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
-def escaping(folder):
-    (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../secret.safetensors"}}')
+def indexed(name):
+    def spoil(folder):
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+
+    return spoil
 
 
 WRONG = {
@@ -196,7 +199,19 @@ WRONG = {
     "pickle": (pickled, "only as pytorch_model.bin, a pickle"),
     "cut short": (shorter, "does not fit its place; the file may have been cut short"),
     "no safetensors": (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "header does not fit it"),
-    "other folder": (escaping, "'../secret.safetensors' is no name of a file beside it"),
+    "infinite": (
+        arrays_with(**{"transformer.ln_f.bias": np.array([0, 0, np.inf, 0, 0, 0])}),
+        "the tensor 'transformer.ln_f.bias' holds numbers that are not finite in float32",
+    ),
+    "too large": (
+        lambda folder: write_gpt2(
+            folder, {k: 1e300 * a.astype(float) for k, a in gpt2_arrays().items()}, tokenizer=False, dtype="F64"
+        ),
+        "holds numbers that are not finite in float32",
+    ),
+    "long name": (indexed("x" * 5000), "lacks 1 of its 1 shards: xxx"),
+    "other folder": (indexed("../secret.safetensors"), "'../secret.safetensors' is no name of a file beside it"),
+    "terminal": (indexed("\x1b[2J"), r"'\x1b[2J' is no name of a file beside it"),
 }
 
 

@@ -143,9 +143,11 @@ def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> Fami
         UsageError: the model is of no family, or `out` is not empty.
         TinyformerError: the run cannot be read, or the directory not be written.
     """
-    run, out = rundir.open_run(path), Path(out)
+    run, out = rundir.open_run(path), Path(os.path.realpath(out))  # "." has no name to put a directory under
     if out.exists() and not (out.is_dir() and not os.listdir(out)):
         raise UsageError(f"{out} exists and is not empty; choose a new --out")
+    if out == Path.cwd():
+        raise UsageError("--out is the directory that you are in, which a whole one would replace; name one inside it")
     config = data.model_config(run.config())
     family = family_of(config)
     weights = checkpoint.load_weights(path, on_damage=warn)[0]

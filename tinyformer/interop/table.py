@@ -107,10 +107,18 @@ def fill(model: Any, rows: list[Row], weights: Weights, find: Finder) -> None:
     """Copy weights into a model, one tensor at a time; where one is lacking, the parameter stays as it is.
 
     Arguments as for `check`, which has been called.
+
+    Raises:
+        TinyformerError: a tensor is of a type that cannot be read, or holds what is no finite float32.
     """
     parameters = model.parameters()
     for row in rows:
         name, parameter = find(row.theirs), parameters[row.ours]
         if name is not None:
             values = from_theirs(row, weights.read(name))
+            if not np.isfinite(values).all():
+                raise TinyformerError(
+                    f"{weights.path}: the tensor {name!r} holds numbers that are not finite in float32; a model with "
+                    "such weights predicts nothing, so fetch or train it again"
+                )
             parameter.array[...] = parameter.backend.from_host(values, dtype=parameter.dtype)

@@ -20,6 +20,7 @@ from ..text import BPETokenizer, ByteTokenizer, CharTokenizer, Tokenizer
 from ..text.bpe import PIECE
 from ..text.huggingface import HuggingFaceTokenizer, byte_letters, from_older_files, portable
 from ..text.special import ROLES
+from ..text.vocabulary import from_json
 from .weights import read_json
 
 FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
@@ -41,8 +42,10 @@ def read(directory: Path, vocabulary: int) -> HuggingFaceTokenizer:
                 f"{directory} has no {FILE}; where transformers is installed, "
                 "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) makes one of what it has"
             )
-        return HuggingFaceTokenizer(definition, vocabulary, settings)
-    except ValueError as error:
+        tokenizer = HuggingFaceTokenizer(definition, vocabulary, settings)
+        from_json(tokenizer.to_bytes())  # so that no run is made whose own file is refused later
+        return tokenizer
+    except (ValueError, RecursionError) as error:
         raise TinyformerError(f"the tokenizer in {directory} cannot be used: {error}") from error
 
 

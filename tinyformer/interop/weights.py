@@ -88,7 +88,8 @@ class Weights:
         array = np.memmap(stored.path, dtype, mode="r", offset=stored.offset, shape=stored.shape)
         if stored.dtype == "BF16":
             return np.left_shift(array, 16, dtype=np.uint32).view(np.float32)
-        return np.asarray(array).astype(np.float32, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit float32 is infinite there
+            return np.asarray(array).astype(np.float32, copy=False)
 
     def same(self, first: str, second: str) -> bool:
         """Whether two tensors hold the same numbers."""
@@ -111,10 +112,10 @@ def _files(directory: Path) -> dict[Path, set[str] | None]:
         raise DamagedFile(f"{directory / INDEX} is damaged: its weight_map should name a file for each tensor")
     shards: dict[Path, set[str] | None] = {}
     for name, file in index.items():
-        if Path(file).name != file:
+        if Path(file).name != file or not file.isprintable():
             raise DamagedFile(f"{directory / INDEX} is damaged: {file!r} is no name of a file beside it")
         shards.setdefault(directory / file, set()).add(name)
-    if missing := sorted(path.name for path in shards if not path.is_file()):
+    if missing := sorted(path.name for path in shards if not os.path.isfile(path)):  # False, too, for what is no name
         some = ", ".join(missing[:3]) + (" and more" if len(missing) > 3 else "")
         raise UsageError(f"{directory} lacks {len(missing)} of its {len(shards)} shards: {some}; fetch them, too")
     return shards

@@ -106,7 +106,12 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def _encode_stream(self, chunks: Iterable[bytes], name: str) -> Iterator[np.ndarray]:
         for text in _stretches(_decoded(chunks, name)):
-            yield np.array(self._backend.encode(text, add_special_tokens=False).ids, np.int32)
+            try:
+                with _reported():
+                    ids = self._backend.encode(text, add_special_tokens=False).ids
+            except ValueError as error:
+                raise TinyformerError(f"the model's tokenizer cannot encode {name}: {error}") from error
+            yield np.array(ids, np.int32)
 
     def _decode(self, ids: np.ndarray) -> bytes:
         return b"".join(map(self._bytes.__getitem__, ids.tolist()))
@@ -150,7 +155,7 @@ def _reported() -> Iterator[None]:
     except Exception as error:
         if type(error) is not Exception:
             raise
-        raise ValueError(f"the tokenizers package cannot read it: {error}") from error
+        raise ValueError(f"the tokenizers package says: {error}") from error
 
 
 def _package() -> Any:

@@ -176,11 +176,14 @@ class Tokenizer(ABC):
             **self._definition(),
         }
 
+    def to_bytes(self) -> bytes:
+        """The content of `tokenizer.json`."""
+        return (json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n").encode()
+
     def save(self, path: Path | str) -> None:
         """Write `tokenizer.json`, whole or not at all."""
-        text = json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n"
         with replacing(Path(path)) as file:
-            file.write(text.encode())
+            file.write(self.to_bytes())
 
     @abstractmethod
     def _encode_stream(self, chunks: Iterable[bytes], name: str) -> Iterator[np.ndarray]:

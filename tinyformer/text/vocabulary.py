@@ -122,17 +122,27 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
     except (OSError, ValueError) as error:
         raise TinyformerError(f"cannot read {path}: {reason(error)}") from error
     try:
-        if len(content) > MOST_FILE_BYTES:
-            raise ValueError(f"it is larger than {MOST_FILE_BYTES >> 20} MiB")
-        return _from_json(json.loads(content))
-    except RecursionError:
-        problem = "it is nested too deeply"
-    except ValueError as error:  # also what json and the UTF-8 decoder raise
-        problem = str(error)
-    raise TinyformerError(f"{path} is not a usable tokenizer: {problem}; restore it or train the tokenizer again")
+        return from_json(content)
+    except ValueError as error:
+        way = "restore it or train the tokenizer again"
+        raise TinyformerError(f"{path} is not a usable tokenizer: {error}; {way}") from error
 
 
-def _from_json(data: object) -> Tokenizer:
+def from_json(content: bytes) -> Tokenizer:
+    """The tokenizer that the content of a `tokenizer.json` defines.
+
+    Raises:
+        ValueError: it is damaged, hostile, too large, or from a newer version.
+    """
+    if len(content) > MOST_FILE_BYTES:
+        raise ValueError(f"it is larger than {MOST_FILE_BYTES >> 20} MiB")
+    try:
+        return _defined_by(json.loads(content))  # which raises a ValueError, as does its UTF-8 decoder
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _defined_by(data: object) -> Tokenizer:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ValueError(f'it lacks "format": "{FORMAT}"')
     if type(data.get("version")) is not int or data["version"] != VERSION:
