@@ -216,6 +216,12 @@ def test_a_tokenizer_that_a_run_could_not_be_read_with_is_not_imported(tmp_path,
     assert not (tmp_path / "out").exists()
 
 
+def test_a_definition_that_makes_the_package_panic_is_an_error_like_any():
+    definition = sentencepiece() | {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}
+    with pytest.raises(ValueError, match="the tokenizers package says: Precompiled"):
+        HuggingFaceTokenizer(definition, 32)
+
+
 def test_text_that_a_tokenizer_has_no_token_for_is_told():
     definition = wordpiece()
     definition["model"]["unk_token"] = "[NONE]"

@@ -149,11 +149,14 @@ def from_older_files(folder: Path, settings: dict[str, Any]) -> dict[str, Any] |
 
 @contextlib.contextmanager
 def _reported() -> Iterator[None]:
-    """The package's errors, which are of no narrower kind than Exception itself, as a ValueError."""
+    """The package's errors as a ValueError.
+
+    They are of no narrower kind than Exception itself; where its Rust panics, of one that no module has.
+    """
     try:
         yield
-    except Exception as error:
-        if type(error) is not Exception:
+    except BaseException as error:
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
         raise ValueError(f"the tokenizers package says: {error}") from error
 
