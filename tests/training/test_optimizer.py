@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyformer import Tensor, backends
-from tinyformer.training.optimizer import FlatParameters, adamw, clip_scale
+from tinyformer.training.optimizer import AdamW, FlatParameters, adamw, clip_scale
 
 
 def parameters(seed=0, dtype=np.float64):
@@ -41,6 +41,22 @@ def test_flat_storage_shares_memory_and_puts_matrices_first():
     assert all((tensor.numpy() == 7).all() for tensor in given.values())
     views = flat.views(flat.values)
     assert {name: view.shape for name, view in views.items()} == {n: t.shape for n, t in given.items()}
+
+
+def test_a_parameter_may_have_a_rate_of_its_own():
+    """As if each had been updated by itself with its own rate; vectors do not decay."""
+    factors, start, rate = {"table": 5.0}, parameters(), 0.1
+    flat = FlatParameters(parameters(), factors)
+    assert flat.names == ["table", "weight", "bias", "scale", "gain"]
+    optimizer = AdamW.of(flat, weight_decay=0.5)
+    flat.gradients[...] = np.random.default_rng(1).standard_normal(flat.gradients.shape)
+    optimizer.update(flat, learning_rate=rate, step=1)
+    gradients = flat.views(flat.gradients)
+    for name, found in flat.views(flat.values).items():
+        own = rate * factors.get(name, 1.0)
+        kept = 1 - own * 0.5 if found.ndim >= 2 else 1.0
+        g = gradients[name]
+        np.testing.assert_allclose(found, start[name].numpy() * kept - own * g / (np.abs(g) + 1e-8), rtol=1e-12)
 
 
 def test_gradients_add_up_in_place_and_absent_ones_are_zero():

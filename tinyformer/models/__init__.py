@@ -5,7 +5,7 @@ from .config import ModelConfig
 from .decoder import Decoder
 from .encoder import Encoder
 from .encoder_decoder import EncoderDecoder
-from .presets import PRESETS, default_learning_rate, resolve
+from .presets import PRESETS, default_learning_rate, learning_rate_factors, resolve
 
 __all__ = [
     "PRESETS",
@@ -16,6 +16,7 @@ __all__ = [
     "ModelConfig",
     "build",
     "default_learning_rate",
+    "learning_rate_factors",
     "make",
     "resolve",
 ]

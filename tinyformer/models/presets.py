@@ -173,3 +173,13 @@ def _heads(width: int) -> int:
 def default_learning_rate(config: ModelConfig) -> float:
     """A peak learning rate for AdamW that falls with the width, near the published ones (6e-4 at 768 in GPT-3)."""
     return float(f"{min(3e-3, 0.5 / config.width):.1g}")
+
+
+def learning_rate_factors(config: ModelConfig) -> dict[str, float]:
+    """Factors on the learning rate of parameters that are on another scale, by name.
+
+    T5's token embedding starts √d times as large as the matrices, and its logits are divided by √d, so AdamW's steps,
+    which are of one size for all, would move it √d times too slowly. T5's own optimiser has steps in proportion to a
+    parameter's size (Shazeer and Stern 2018, §8).
+    """
+    return {"tokens.weight": config.width**0.5} if config.scaled_head else {}

@@ -18,6 +18,7 @@ from typing import Any
 from ..analysis.evaluation import figures
 from ..errors import TinyformerError
 from ..files import WriteError
+from ..models import learning_rate_factors
 from . import checkpoint, outline, runlog, samples
 from .config import RunConfig
 from .data import Corpus, bits, tokens_read
@@ -79,7 +80,7 @@ class Trainer:
     ) -> None:
         self.run, self.config, self.corpus, self.model = run, config, corpus, model
         self._workers, self._log, self._report, self._stop = workers, log, reporter, stop
-        self._flat = FlatParameters(_trained(model, corpus.objective))
+        self._flat = FlatParameters(_trained(model, corpus.objective), learning_rate_factors(model.config))
         self._optimizer = AdamW.of(
             self._flat,
             beta1=config.beta1,

@@ -29,17 +29,21 @@ class FlatParameters:
 
     Args:
         parameters: the model's, by name, all of one dtype.
+        rates: factors on the learning rate of some matrices, by name; the others have 1.
 
     Attributes:
         names: of the parameters, in the order of storage.
         values: all parameters, 1-d.
         gradients: the gradient of each of them, at the same place.
         decay_end: numbers that belong to parameters with two axes or more.
+        groups: stretches of the storage, in its order, each with the factor on its learning rate.
         backend: the array namespace.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], rates: Mapping[str, float] | None = None) -> None:
+        rates = rates or {}
         matrices = [name for name, tensor in parameters.items() if tensor.ndim >= 2]
+        matrices.sort(key=lambda name: name not in rates)
         others = [name for name, tensor in parameters.items() if tensor.ndim < 2]
         self.names = [*matrices, *others]
         self._tensors = [parameters[name] for name in self.names]
@@ -49,6 +53,8 @@ class FlatParameters:
             ends.append(ends[-1] + math.prod(shape))
         self._places = [slice(begin, end) for begin, end in itertools.pairwise(ends)]
         self.decay_end = ends[len(matrices)]
+        self.groups = [(place, rates[name]) for name, place in zip(self.names, self._places) if name in rates]
+        self.groups.append((slice(ends[len(self.groups)], ends[-1]), 1.0))
         self.backend = xp = self._tensors[0].backend
         self.values = xp.empty(ends[-1], dtype=self._tensors[0].dtype)
         self.gradients = xp.zeros_like(self.values)
@@ -119,20 +125,21 @@ class AdamW:
             gradient_scale: factor on the gradients; below 1 where they are clipped.
         """
         update = flat.backend.updates.get("adamw", adamw)
-        update(
-            flat.values,
-            flat.gradients,
-            self.first,
-            self.second,
-            learning_rate=learning_rate,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            epsilon=self.epsilon,
-            weight_decay=self.weight_decay,
-            decay_end=flat.decay_end,
-            step=step,
-            gradient_scale=gradient_scale,
-        )
+        for place, factor in flat.groups:
+            update(
+                flat.values[place],
+                flat.gradients[place],
+                self.first[place],
+                self.second[place],
+                learning_rate=learning_rate * factor,
+                beta1=self.beta1,
+                beta2=self.beta2,
+                epsilon=self.epsilon,
+                weight_decay=self.weight_decay,
+                decay_end=min(flat.decay_end, place.stop) - place.start,
+                step=step,
+                gradient_scale=gradient_scale,
+            )
 
 
 def clip_scale(norm: float, clip: float) -> float:
