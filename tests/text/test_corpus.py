@@ -279,7 +279,7 @@ train, held_out = split_corpus([path], tokenizer, folder, context=256)
 train.counts()
 windows = Windows(len(train), 257, 0, overlap=1)
 for step in range(50):
-    train.windows(windows.starts(step, 64), 257)
+    train.windows(windows.items(step, 64)[1], 257)
 sum(len(inputs) for inputs, _, _ in scoring_rows(held_out, 256, 64))
 print(peak() - before)
 """

@@ -66,7 +66,7 @@ def test_what_is_random_in_a_row_depends_on_nothing_beside_it(tmp_path):
 
 
 def test_some_rows_are_spread_over_the_text(tmp_path):
-    shown, tokens = tokens_of(tmp_path, bytes(range(200)), Shown(4, 0), "decoder")
+    shown, tokens = tokens_of(tmp_path, bytes(range(203)), Shown(4, 0), "decoder")
     source = open_source(shown, tokens, 4, seed=0)
     assert [b.inputs[:, 0].tolist() for b in source.in_order(3, 20)] == [[0, 40, 80], [120, 160]]
     assert next(source.in_order(3, 1)).inputs.tolist() == [[0, 1, 2, 3]]

@@ -21,7 +21,7 @@ def causal(length, context, seed):
 
 def epoch(windows, number):
     n = windows.per_epoch
-    return windows.starts(0, n * (number + 1))[n * number :]
+    return windows.items(0, n * (number + 1))[1][n * number :]
 
 
 @MANY
@@ -63,14 +63,14 @@ def test_an_epoch_visits_each_window_once(numbers, seed, number):
 def test_the_order_is_what_it_has_always_been(length, context, seed, per_epoch, third, later):
     windows = causal(length, context, seed)
     assert windows.per_epoch == per_epoch
-    assert windows.starts(3, 6).tolist() == third
-    assert windows.starts(12345, 3).tolist() == later
+    assert windows.items(3, 6)[1].tolist() == third
+    assert windows.items(12345, 3)[1].tolist() == later
 
 
 def test_steps_follow_one_another():
     windows = causal(1000, 8, 5)
-    steps = np.concatenate([windows.starts(step, 7) for step in range(60)])
-    assert np.array_equal(steps, windows.starts(0, 7 * 60))
+    steps = np.concatenate([windows.items(step, 7)[1] for step in range(60)])
+    assert np.array_equal(steps, windows.items(0, 7 * 60)[1])
 
 
 def test_the_order_depends_on_seed_and_epoch():
@@ -80,7 +80,7 @@ def test_the_order_depends_on_seed_and_epoch():
 
 def test_every_phase_and_every_place_is_used():
     windows = causal(100, 10, 0)  # 9 windows, phases 0 to 9
-    epochs = windows.starts(0, 9 * 2000).reshape(2000, 9)
+    epochs = windows.items(0, 9 * 2000)[1].reshape(2000, 9)
     assert set((epochs % 10)[:, 0]) == set(range(10))
     first = np.bincount(epochs[:, 0] // 10, minlength=9)
     # Each of 9 windows comes first with probability 1/9: 222 times in 2000, standard deviation 14.
@@ -108,12 +108,12 @@ def test_nothing_cannot_be_shuffled():
 
 
 def test_exactly_one_window():
-    assert np.array_equal(causal(65, 64, 3).starts(10, 4), [0, 0, 0, 0])
+    assert np.array_equal(causal(65, 64, 3).items(10, 4)[1], [0, 0, 0, 0])
 
 
 def test_a_huge_text_needs_no_memory_and_neighbours_part():
     windows = causal(10**13, 1024, 1)
-    starts = windows.starts(123_456_789, 1000)
+    starts = windows.items(123_456_789, 1000)[1]
     assert len(set(starts.tolist())) == 1000
     assert starts.max() < 10**13 - 1024
     assert abs(np.corrcoef(starts[:-1], starts[1:])[0, 1]) < 0.15

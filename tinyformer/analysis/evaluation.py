@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,10 @@ from ..errors import TinyformerError, UsageError
 from ..objectives import Batch, CausalLM, Objective
 from ..text import TokenFile, scoring_rows
 from ..text.sources import encode_text, open_source
+from ..text.spans import Progress
 
 TOKENS_AT_ONCE = 4096
 LOGITS_AT_ONCE = 1 << 24  # 64 MiB in float32
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,8 @@ class Windows:
         self._phases = min(self.stride, room - self.per_epoch * self.stride + 1) if phase else 1
         self._shuffle = Shuffle(self.per_epoch, seed)
 
-    def starts(self, step: int, batch_size: int) -> np.ndarray:
-        """Where the windows of a step's batch begin: int64, `b`.
+    def items(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """The epoch of each window in a step's batch, and where the window begins, int64, both `b`.
 
         Args:
             step: number of the step, from 0.
@@ -112,7 +112,7 @@ class Windows:
         """
         epoch, window = self._shuffle.items(step, batch_size)
         phase = self._shuffle.bits(epoch, ROUNDS) % np.uint64(self._phases)
-        return window * self.stride + phase.astype(np.int64)
+        return epoch, window * self.stride + phase.astype(np.int64)
 
 
 def _mix(x: np.ndarray) -> np.ndarray:

@@ -25,13 +25,12 @@ from .batches import Shuffle, Windows
 from .corpus import encode_corpus, split_corpus
 from .pairs import Pairs, encode_pairs, split_pairs
 from .parts import Parts
+from .spans import Progress
 from .token_file import TokenFile
 from .tokenizers import Tokenizer
 
 CORRUPTION, VALIDATION = 2, 3  # random streams: the second number after a seed; 0 is for parameters, 1 for dropout
 DUPLICATES = 10  # ways in which a fixed masking hides tokens of the same stretch (BERT's create_pretraining_data.py)
-
-Progress = Callable[[int, int, str], None]
 
 
 def host_random(seed: int, *stream: int) -> np.random.Generator:
@@ -128,8 +127,7 @@ class Stream(Source):
         if self._order is None:
             phase = not self.fixed  # windows that lie elsewhere in each epoch cannot be masked alike
             self._order = Windows(len(self.tokens), self._size, self.seed, overlap=self._overlap, phase=phase)
-        epochs = (step * rows + np.arange(rows)) // self._order.per_epoch
-        return epochs, self._order.starts(step, rows)
+        return self._order.items(step, rows)
 
     def _row(self, item: int, rng: np.random.Generator) -> np.ndarray:
         return self.tokens.read(item, min(self._size, len(self.tokens) - item))
@@ -158,8 +156,8 @@ class Documents(Source):
         self._starts, self._stops = parts.starts + 1, parts.stops  # without <cls> and <sep>
         if len(parts) < 2:
             raise UsageError(
-                f"next-sentence prediction needs at least two documents in {tokens.path.stem}.tokens, and finds "
-                f"{len(parts)}; put blank lines between documents, or use --objective masked"
+                f"next-sentence prediction needs at least two documents in {tokens.path.name}, and finds {len(parts)}; "
+                "put blank lines between documents, or use --objective masked"
             )
         step = max(1, self._size // 2)
         self._step, self._ends = step, np.cumsum(-(-np.maximum(self._stops - self._starts, 1) // step))
