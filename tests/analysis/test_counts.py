@@ -219,6 +219,7 @@ def test_counting_the_largest_models_takes_no_memory(preset):
         (BOTH, "span-corruption", {"layers": 2, "decoder_layers": 1, "context": 256, "dropout": 0.0}),
         (BOTH, "seq2seq", {"layers": 1, "decoder_layers": 3, "heads": 8, "context": 256}),
         (BOTH, "seq2seq", {"layers": 2, "activation": "gelu", "gated": True, "head_width": 64}),
+        (BOTH, "seq2seq", {"layers": 1, "decoder_layers": 5, "hidden": 32, "heads": 16, "context": 256}),
         (BOTH, "seq2seq", {"layers": 2, "positions": "sinusoidal", "norm": "layer", "norm_position": "post"}),
     ],
 )

@@ -5,7 +5,7 @@ from tinyformer.analysis import evaluation
 from tinyformer.analysis.evaluation import evaluate_file, figures
 from tinyformer.errors import TinyformerError, UsageError
 from tinyformer.models import build, resolve
-from tinyformer.objectives import MaskedLM
+from tinyformer.objectives import Batch, MaskedLM
 from tinyformer.text import make_tokenizer, special_tokens
 from tinyformer.text.sources import encode_text, open_source
 
@@ -127,3 +127,18 @@ def test_figures_are_means_of_their_own_sums():
         "loss": 1.5, "accuracy": 0.25, "next_sentence_loss": 1.5, "next_sentence_accuracy": 0.5, "exact_match": 0.25,
     }  # fmt: skip
     assert np.isnan(figures({"nats": 0.0, "tokens": 0.0, "correct": 0.0})["loss"])
+
+
+@pytest.mark.parametrize(("labels", "chance"), [([0, 0, 0, 1], 0.75), ([1, 1, 0, 1], 0.75), ([0, 1], 0.5)])
+def test_the_commoner_kind_of_pair_is_the_chance(labels, chance):
+    baseline = evaluation.Baseline(None)
+    for label in labels:
+        ids = np.zeros((1, 3), int)
+        baseline.add(Batch(ids, ids, labels=np.array([label])))
+    assert baseline.figures() == {"next_sentence_chance": chance}
+
+
+def test_the_commonest_token_is_right_by_weight():
+    baseline, targets = evaluation.Baseline(5), np.array([[5, 5, 7, 5]])
+    baseline.add(Batch(targets, targets, np.array([[1, 0, 2, 1]], np.float32)))
+    assert baseline.figures() == {"unigram_accuracy": 0.5}
