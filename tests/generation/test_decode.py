@@ -149,8 +149,8 @@ def test_texts_of_unequal_length_compete_by_their_normalised_score(seed, alpha):
 
 
 def test_a_text_that_ends_counts_among_the_first_beams_only():
-    """Four candidates in falling order, of which the first and the third end: the third comes too late for two beams."""
-    search = BeamSearch(np.empty(0, int), 4, Options(beams=2, tokens=5), lambda tokens: tokens[-1] >= 2)
+    """The first and the third of four candidates end; the third comes too late for two beams."""
+    search = BeamSearch(np.empty(0, int), 4, Options(beams=2, samples=2), lambda tokens: tokens[-1] >= 2)
     parents, tokens, _ = search.step(np.array([[2.0, 0.0, 1.0, 3.0]]))
     assert (parents.tolist(), tokens.tolist()) == ([0, 0], [0, 1])
     assert [text.tokens for text in search.finished] == [[3]]
