@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from .app import Command, Name, print_json
+from .columns import padded, width
 from .runs import given_text, load_run, without_line_end
 
 
@@ -77,10 +77,9 @@ def _string(text: bytes) -> str:
 
 def _print_table(rows: Sequence[tuple[Any, ...]]) -> None:
     """Rows of a probability, what was filled in, and the sentence, under one another."""
-    widths = [max(map(_width, column)) for column in list(zip(*rows))[1:-1]]
+    widths = [max(map(width, column)) for column in list(zip(*rows))[1:-1]]
     for probability, *parts, sentence in rows:
-        padded = (part + " " * (width - _width(part)) for part, width in zip(parts, widths))
-        click.echo("  ".join([_percent(probability), *padded, sentence]))
+        click.echo("  ".join([_percent(probability), *map(padded, parts, widths), sentence]))
 
 
 def _percent(probability: float) -> str:
@@ -96,8 +95,3 @@ def _line(text: bytes) -> str:
     """Text on one line: what cannot be shown is written as in a Python string."""
     characters = text.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in characters)
-
-
-def _width(text: str) -> int:
-    """Columns on a terminal."""
-    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
+from .columns import clipped, padded, width
 from .view import counted
 
 _MARGIN = "  "
@@ -55,15 +55,15 @@ class _Screen:
         """A text on one line, without what would move the cursor, and with an accent that is alone on a circle."""
         shown = "".join(c if c.isprintable() and self.has(c) else repr(c)[1:-1] for c in text)
         shown = shown.encode(self.encoding, "backslashreplace").decode(self.encoding)
-        return "◌" + shown if shown and not _width(shown[0]) else shown
+        return "◌" + shown if shown and not width(shown[0]) else shown
 
     def token(self, text: str) -> str:
         """A token, whose spaces can be seen."""
-        return _clipped(self.readable(text).replace(" ", self.space), _LONGEST, self.more)
+        return clipped(self.readable(text).replace(" ", self.space), _LONGEST, self.more)
 
     def line(self, text: str) -> str:
         """What fits one line."""
-        return _clipped(text, self.columns, self.more)
+        return clipped(text, self.columns, self.more)
 
 
 def _lines(facts: Any, kind: str, tokens: int | None, screen: _Screen) -> Iterator[str]:
@@ -129,7 +129,7 @@ def _cells(tokens: Any, screen: _Screen) -> list[str]:
 def _strip(name: str, rows: dict[str, Sequence[Any]], most: int | None, screen: _Screen) -> Iterator[str]:
     """Rows of cells below each other, cut into as many strips as the screen's width asks for."""
     cells = [list(map(str, row))[:most] for row in rows.values()]
-    widths = [max(map(_width, column)) for column in zip(*cells)]
+    widths = [max(map(width, column)) for column in zip(*cells)]
     label = len(_MARGIN) + max(map(len, rows)) + 2
     yield f"\n{screen.bold(name)}"
     start = 0
@@ -140,7 +140,7 @@ def _strip(name: str, rows: dict[str, Sequence[Any]], most: int | None, screen: 
         if start:
             yield ""
         for title, row in zip(rows, cells):
-            line = "  ".join(map(_padded, row[start:stop], widths[start:stop]))
+            line = "  ".join(map(padded, row[start:stop], widths[start:stop]))
             yield f"{_MARGIN}{title:<{label - len(_MARGIN)}}{line}".rstrip()
         start = stop
 
@@ -152,8 +152,8 @@ def _attention(facts: Any, reads: Sequence[Any], shown: Sequence[int], screen: _
     indent = " " * (len(_MARGIN) + _PLACE + _LABEL)
     both = len(reads) == 2
     if both:
-        sides = (_clipped(name, 2 * count - 1, "") for name, count in zip(("encoder", "decoder"), shown))
-        yield (indent + _MARGIN.join(map(_padded, sides, (2 * count for count in shown)))).rstrip()
+        sides = (clipped(name, 2 * count - 1, "") for name, count in zip(("encoder", "decoder"), shown))
+        yield (indent + _MARGIN.join(map(padded, sides, (2 * count for count in shown)))).rstrip()
     for digits in ([str(place // 10 % 100) if place % 10 == 0 < place else "" for place in range(max(shown))], None):
         marks = digits or [str(place % 10) for place in range(max(shown))]
         ruler = _MARGIN.join("".join(f"{mark:<2}" for mark in marks[:count]) for count in shown).rstrip()
@@ -166,7 +166,7 @@ def _attention(facts: Any, reads: Sequence[Any], shown: Sequence[int], screen: _
         side = facts.decoder_inputs if both and name == "decoder" else facts.inputs
         keys = [shown[0] if pattern != "decoder" else shown[-1] for pattern in patterns]
         for place, cell in enumerate(_cells(side, screen)[: shown[-1] if name == "decoder" else shown[0]]):
-            token = _padded(_clipped(cell, _LABEL - 1, screen.more), _LABEL - 1)
+            token = padded(clipped(cell, _LABEL - 1, screen.more), _LABEL - 1)
             rows = (facts.attention[pattern][place][:count] for pattern, count in zip(patterns, keys))
             marks = (_MARGIN[1:].join(screen.yes if seen else screen.no for seen in row) for row in rows)
             yield f"{_MARGIN}{place:>{_PLACE - 1}} {token} {(_MARGIN + ' ').join(marks)}"
@@ -179,29 +179,3 @@ def _fitting(lengths: Sequence[int], room: int) -> list[int]:
         return [min(lengths[0], room)]
     first = min(lengths[0], max(room // 2, room - lengths[1]))
     return [first, min(lengths[1], room - first)]
-
-
-def _width(text: str) -> int:
-    """Columns that a text takes on a screen."""
-    return sum(map(_columns, text))
-
-
-def _columns(character: str) -> int:
-    if (
-        unicodedata.category(character) in ("Mn", "Me") or "\u1160" <= character <= "\u11ff"
-    ):  # these are parts of Hangul
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-def _padded(text: str, columns: int) -> str:
-    return text + " " * (columns - _width(text))
-
-
-def _clipped(text: str, columns: int, more: str) -> str:
-    """A text cut to some columns, with a mark where something was cut off."""
-    if _width(text) <= columns:
-        return text
-    while text and _width(text) + _width(more) > columns:
-        text = text[:-1]
-    return text + more
