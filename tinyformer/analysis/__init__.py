@@ -1,1 +1,4 @@
-"""What a model costs and how good it is: `counts` (parameters, FLOPs, memory), `scale`, `evaluation`, `machine`."""
+"""What a model costs, how good it is and what it sees.
+
+`counts` (parameters, FLOPs, memory), `scale`, `evaluation`, `drawing`, `inspection`, `machine`.
+"""

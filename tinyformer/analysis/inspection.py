@@ -5,7 +5,7 @@ rules that the models themselves apply (`models.stack.visible`, `functional.caus
 sees all others of its document. In a decoder each sees itself and what stands before. In an encoder-decoder there is
 one of each, and every target token sees the whole source.
 
-Read before: `tinyformer/objectives/objective.py`, `tinyformer/models/stack.py`. Read next: `counts.py`.
+Read before: `tinyformer/objectives/objective.py`, `tinyformer/models/stack.py`, `drawing.py`. Read next: `counts.py`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from ..objectives.next_sentence import SPECIAL
 from ..text.documents import documents
 from ..text.tokenizers import decoded
 from ..text.words import split_words
+from .drawing import draw, readable, runs, weights
 
 MOST = 512  # tokens in a row, unless a context is given
 HIDING = ("masked", "span-corruption")  # objectives that can be told what to hide
-LETTERS = "XYZABCDEFGHIJKLMNOPQRSTUVW"  # T5's paper calls its sentinels <X>, <Y> and <Z>
 
 Pattern = tuple[tuple[bool, ...], ...]
 
@@ -157,7 +157,7 @@ def inspect(
     else:
         raise UsageError(f"the objective {objective} hides no words; leave --hide out, or use {' or '.join(HIDING)}")
     decoder_inputs, labels = batch.decoder_inputs, batch.labels
-    drawn, sentinels = _drawn(objective, tokenizer, batch)
+    drawn, sentinels = draw(objective, tokenizer, batch)
     return Inspection(
         mode=maker.mode,
         objective=objective,
@@ -167,7 +167,7 @@ def inspect(
         inputs=_tokens(tokenizer, batch.inputs[0]),
         decoder_inputs=None if decoder_inputs is None else _tokens(tokenizer, decoder_inputs[0]),
         targets=_tokens(tokenizer, batch.targets[0]),
-        weights=tuple(_weights(batch).tolist()),
+        weights=tuple(weights(batch).tolist()),
         documents=_unless(batch.mask, np.ones_like(batch.inputs)),
         positions=_unless(batch.positions, np.arange(batch.inputs.shape[1])[None]),
         segments=None if batch.segments is None else tuple(batch.segments[0].tolist()),
@@ -243,21 +243,15 @@ def _chosen(tokenizer: text.Tokenizer, ids: np.ndarray, words: Sequence[str]) ->
     special = np.isin(ids, list(tokenizer.special_tokens.values()))
     chosen = np.zeros(len(ids), bool)
     for word in words:
-        runs = _runs(~special)
-        places = [start + place for start, stop in runs for place in _places(tokenizer, ids[start:stop], word)]
+        stretches = runs(~special)
+        places = [start + place for start, stop in stretches for place in _places(tokenizer, ids[start:stop], word)]
         if not places:
             raise UsageError(f"{word!r} is no word of the row; hide words as they stand in it")
         chosen[places] = True
-    spans, known = len(_runs(chosen)), len(tokenizer.sentinels)
+    spans, known = len(runs(chosen)), len(tokenizer.sentinels)
     if known and spans >= known:
         raise UsageError(f"{spans} spans are hidden, and {known} sentinels are not enough; hide fewer words")
     return chosen
-
-
-def _runs(chosen: np.ndarray) -> list[tuple[int, int]]:
-    """Where each run of True begins and ends."""
-    bounds = np.flatnonzero(np.diff(chosen.astype(np.int8), prepend=0, append=0))
-    return list(zip(bounds[::2].tolist(), bounds[1::2].tolist()))
 
 
 def _places(tokenizer: text.Tokenizer, ids: np.ndarray, word: str) -> list[int]:
@@ -287,57 +281,8 @@ def _inside_word(content: str, place: int) -> bool:
     return 0 < place < len(content) and content[place - 1].isalnum() and content[place].isalnum()
 
 
-def _drawn(objective: str, tokenizer: text.Tokenizer, batch: Batch) -> tuple[dict[str, str], dict[str, str]]:
-    """The row as papers draw it, and which sentinel each letter in it stands for."""
-    names = {i: name for name, i in tokenizer.special_tokens.items()}
-    inputs, targets = batch.inputs[0], batch.targets[0]
-    if objective == "span-corruption":
-        letters = {i: f"<{letter}>" for i, letter in zip((i for i in tokenizer.sentinels if i in targets), LETTERS)}
-        if len(letters) == len(LETTERS):
-            return {}, {}
-        # Published code, and so ours, closes input and target with an end token. Figures close the target alone, with
-        # one more sentinel, which is there already where the text goes on after the last span.
-        spans = sum(i in letters for i in inputs.tolist())
-        closing = {int(targets[-1]): f"<{LETTERS[spans]}>"} if spans == len(letters) else {}
-        target = _written(tokenizer, targets if closing else targets[:-1], names | letters | closing)
-        drawn = {"input": _written(tokenizer, inputs[:-1], names | letters), "target": target}
-        return drawn, {letter: tokenizer.decode([i]).decode() for i, letter in letters.items()}
-    if objective in ("masked", "next-sentence"):
-        alone = objective == "masked" and np.count_nonzero(targets == tokenizer.special_id("cls")) == 1
-        closed = targets[-1] == tokenizer.special_id("sep")
-        inputs = inputs[:-1] if alone and closed else inputs
-        hidden = [targets[start:stop] for start, stop in _runs(_weights(batch) > 0)]
-        target = ", ".join(_written(tokenizer, run, names).strip() for run in hidden)
-        return {"input": _written(tokenizer, inputs, names), "target": target}, {}
-    closing = -1 if objective == "seq2seq" else None
-    drawn = {"input": inputs[:closing], "target": targets[:closing]}
-    return {what: _written(tokenizer, ids, names) for what, ids in drawn.items()}, {}
-
-
-def _written(tokenizer: text.Tokenizer, ids: np.ndarray, names: dict[int, str]) -> str:
-    """Tokens as a line of text, special ones by the names given."""
-    after = tokenizer.separator.decode()
-    before = " " if tokenizer.carries_space else after
-    special, line = np.isin(ids, list(names)), ""
-    for start, stop in sorted(_runs(special) + _runs(~special)):
-        if special[start]:
-            for i in ids[start:stop].tolist():
-                line += before * bool(line) + names[i]
-        else:
-            line += after * bool(line) + _readable(tokenizer.decode(ids[start:stop]))
-    return line
-
-
-def _readable(content: bytes) -> str:
-    return content.decode("utf-8", "backslashreplace")
-
-
 def _tokens(tokenizer: text.Tokenizer, ids: np.ndarray) -> Tokens:
-    return Tokens(tuple(ids.tolist()), tuple(_readable(tokenizer.decode(ids[i : i + 1])) for i in range(len(ids))))
-
-
-def _weights(batch: Batch) -> np.ndarray:
-    return np.ones(batch.targets.shape[1]) if batch.weights is None else batch.weights[0]
+    return Tokens(tuple(ids.tolist()), tuple(readable(tokenizer.decode(ids[i : i + 1])) for i in range(len(ids))))
 
 
 def _unless(array: Any, usual: Any) -> tuple[int, ...] | None:
