@@ -45,6 +45,18 @@ def test_bad_sizes_are_one_clear_line(given, message):
 
 
 @pytest.mark.parametrize(
+    ("mode", "buckets", "max_distance"),
+    [("decoder", 1, 9), ("decoder", 8, 4), ("encoder", 3, 9), ("encoder", 8, 2), ("encoder-decoder", 8, 4)],
+)
+def test_relative_positions_need_buckets_and_distances(mode, buckets, max_distance):
+    settings = {"mode": mode, "positions": "relative", "vocabulary": 9}
+    with pytest.raises(UsageError, match="relative positions need at least 4 buckets and a max_distance above"):
+        ModelConfig(**settings, buckets=buckets, max_distance=max_distance)
+    least = {"decoder": 2, "encoder": 4, "encoder-decoder": 4}[mode]
+    ModelConfig(**settings, buckets=max(buckets, least), max_distance=max_distance + 1)
+
+
+@pytest.mark.parametrize(
     ("args", "message"),
     [
         (

@@ -116,6 +116,22 @@ def test_documents_that_share_a_decoder_s_row(positions):
     close(found, plain.decoder(parameters, IDS, config, mask=ALIKE, positions=POSITIONS))
 
 
+def test_what_bert_s_heads_have():
+    _, _, parameters = made(BERT)
+    shapes = {name: p.shape for name, p in parameters.items() if name.startswith(("head", "pooler", "next_sentence"))}
+    assert shapes == {
+        "head.dense.weight": (8, 8),
+        "head.dense.bias": (8,),
+        "head.norm.weight": (8,),
+        "head.norm.bias": (8,),
+        "head.bias": (11,),
+        "pooler.weight": (8, 8),
+        "pooler.bias": (8,),
+        "next_sentence.weight": (8, 2),
+        "next_sentence.bias": (2,),
+    }
+
+
 def test_t5_starts_as_its_code_does():
     """Deviations of the weights: Mesh TensorFlow's, which transformers has too."""
     d, h, c, f, v = 128, 8, 32, 512, 200
