@@ -182,8 +182,8 @@ def attention(
 
     Args:
         query: `b h t c`.
-        key: `b h s c`.
-        value: `b h s c`.
+        key: `b h s c`, or `1 h s c` where all rows share them.
+        value: as the keys.
         mask: True where a query may look, broadcastable to `b h t s`.
         bias: added to the scores, broadcastable to `b h t s`.
         keep: truth values `b h t s`, False where dropout removes a weight.

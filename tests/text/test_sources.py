@@ -114,6 +114,16 @@ def test_stretches_lie_in_one_document_each_and_cover_all(tmp_path_factory, leng
     assert all(seen[65 + i] >= 2 * length for i, length in enumerate(lengths))  # once in each way
 
 
+def test_another_document_is_seen_from_anywhere(tmp_path):
+    """31 places from which ten of its forty tokens follow: each is missed in 400 rows once in 10^5."""
+    text = bytes(range(40, 80)) + b"\n\n" + bytes(range(100, 140))
+    objective, tokens = tokens_of(tmp_path, text, documents)
+    assert objective.row_tokens(8) == 10
+    others = [other for _, other in open_source(objective, tokens, 8, 0).batch(1, 800)]
+    assert {int(other[0]) for other in others} == {*range(40, 71), *range(100, 131)}
+    assert all(np.array_equal(other, other[0] + np.arange(10)) for other in others)
+
+
 def test_next_sentences_need_another_document(tmp_path):
     objective, tokens = tokens_of(tmp_path, "one\ntwo\nthree", documents)
     with pytest.raises(UsageError, match=r"needs at least two documents in text\.tokens, and finds 1; put blank"):

@@ -63,10 +63,18 @@ class Encoder(nn.Module):
         """
         return self.score(self.hidden(ids, mask=mask, segments=segments, positions=positions, rng=rng))
 
-    def hidden(self, ids: Any, **settings: Any) -> Tensor:
+    def hidden(
+        self,
+        ids: Any,
+        *,
+        mask: Any = None,
+        segments: Any = None,
+        positions: Any = None,
+        rng: Generator | None = None,
+    ) -> Tensor:
         """What the model knows of each position, `b t d`: before the head. Arguments as for a call."""
         x = self.tokens(checked_ids(self.tokens.weight.backend, ids))
-        return self.stack(x, **settings)
+        return self.stack(x, mask=mask, segments=segments, positions=positions, rng=rng)
 
     def score(self, x: Tensor) -> Tensor:
         """Logits `... v` of hidden states `... d`."""
