@@ -168,6 +168,20 @@ def test_a_long_text_shows_what_fits_or_what_is_asked_for():
     assert "98 more tokens not shown" in shown("--mode", "decoder", text, "--tokens", "1")
 
 
+def test_a_short_target_leaves_its_room_to_the_source():
+    """Of 80 columns 20 hold a token's name, and a mark takes two: 29 tokens, of which the target needs 6."""
+    out = shown("--objective", "seq2seq", " ".join(map(str, range(40))) + "\ta b c d e", env={"COLUMNS": "80"})
+    assert "18 more tokens not shown; --tokens 41 shows all" in out
+
+
+def test_a_line_that_ends_with_cr_lf(tmp_path):
+    path = tmp_path / "dos.txt"
+    path.write_bytes(b"\r\nab\r\nc\r\n")
+    for line in ([], ["--line", "2"]):
+        facts = json.loads(output("inspect", "--mode", "decoder", "--tokenizer", "bytes", "--json", *line, str(path)))
+        assert facts["texts"][0]["texts"] == ["a", "b"]
+
+
 def test_an_encoding_without_the_marks_gets_letters_and_escapes():
     args = ["inspect", "--mode", "encoder", "I l\xf6ve 红 car", "--tokenizer", "words", "--hide", "car"]
     result = finished(*args, env=os.environ | {"PYTHONIOENCODING": "ascii"})
