@@ -167,3 +167,21 @@ def test_what_failed_exports_left_under_other_names_is_not_touched(imported, tmp
     (tmp_path / ".tmp-out").write_text("left by an export that was killed")
     assert run("export", imported, "--out", tmp_path / "out").exit_code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-mine", "out"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "message"),
+    [
+        ({"model_type": "whisper"}, 2, "known are GPT-2 ('gpt2'), BERT ('bert'), T5 ('t5')"),
+        ({"n_positions": 13}, 1, "'transformer.wpe.weight' should be of shape (13, 6), and is of shape (12, 6)"),
+        ("gone", 2, "lacks 1 of its 1 shards: gone"),
+    ],
+)
+def test_a_directory_that_cannot_be_read_leaves_no_run(tmp_path, spoil, code, message):
+    folder = write_gpt2(tmp_path / "in", **({} if spoil == "gone" else spoil))
+    if spoil == "gone":
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors.index.json").write_text('{"weight_map": {"x": "gone"}}')
+    found, told = wrong("import", folder, "--out", tmp_path / "run")
+    assert (found, message in told) == (code, True)
+    assert not (tmp_path / "run").exists()

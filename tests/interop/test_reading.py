@@ -13,9 +13,6 @@ from published import gpt2_arrays, safetensors, write_gpt2
 import tinyformer
 from tinyformer import interop
 from tinyformer.errors import TinyformerError, UsageError
-from tinyformer.interop.bert import BERT
-from tinyformer.interop.llama import LLAMA
-from tinyformer.interop.t5 import T5
 from tinyformer.interop.weights import Weights
 
 
@@ -65,6 +62,8 @@ def test_an_output_layer_of_its_own_and_one_that_is_told_twice(tmp_path):
     check_is_gpt2(model_of(write_gpt2(tmp_path / "twice", again)), theirs)
     # Where the files contradict config.json, they are right.
     assert not model_of(write_gpt2(tmp_path / "wrong", theirs | {"lm_head.weight": other})).config.tied
+    assert model_of(write_gpt2(tmp_path / "lacking", tie_word_embeddings=False)).config.tied
+    assert not model_of(write_gpt2(tmp_path / "equal", again, tie_word_embeddings=False)).config.tied
 
 
 @pytest.mark.parametrize("shards", [2, 5])
@@ -103,39 +102,6 @@ def test_sixteen_bits_become_float32_exactly(tmp_path_factory, dtype, array):
     found = Weights(folder).read("x")
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, wanted)
-
-
-def test_options_of_other_models():
-    """As the published config.json files have them; what these do not say is as in the paper's model."""
-
-    class NoWeights:
-        path, names = "x", ()
-
-        def same(self, first, second):
-            return True
-
-    def config(family, **options):
-        return family.config(options, NoWeights())
-
-    bert = config(BERT, hidden_size=128, num_attention_heads=2, num_hidden_layers=2, intermediate_size=512)
-    assert (bert.vocabulary, bert.context, bert.segments, bert.epsilon) == (30522, 512, 2, 1e-12)
-    assert (bert.activation, bert.norm_position, bert.head) == ("gelu-exact", "post", "transform")
-    t5 = config(T5, d_model=512, n_positions=512)
-    assert (t5.vocabulary, t5.decoder_layers, t5.activation, t5.gated) == (32128, None, "relu", False)
-    assert (t5.scaled_head, t5.scaled_scores, t5.bias, t5.channels) == (True, False, False, 64)
-    v11 = config(T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False, num_layers=8, num_decoder_layers=6)
-    assert (v11.activation, v11.gated, v11.scaled_head, v11.decoder_layers) == ("gelu", True, False, 6)
-    with pytest.raises(UsageError, match="position_embedding_type = 'relative_key' is not supported"):
-        config(BERT, position_embedding_type="relative_key")
-    with pytest.raises(UsageError, match="feed_forward_proj = 'mish' is not supported; known are gelu_new"):
-        config(T5, feed_forward_proj="gated-mish")
-    llama = config(LLAMA, hidden_size=64, num_attention_heads=4, head_dim=8, rope_parameters={"rope_theta": 10000.0})
-    assert (llama.channels, llama.activation, llama.gated, llama.positions) == (8, "silu", True, "rotary")
-    with pytest.raises(UsageError, match="8 num_key_value_heads for 32 heads are not supported"):
-        config(LLAMA, num_key_value_heads=8)
-    for angles in ({"rope_theta": 500000.0}, {"rope_scaling": {"type": "linear", "factor": 2.0}}):
-        with pytest.raises(UsageError, match=r"only rotary angles with rope_theta 10000\.0 and no scaling"):
-            config(LLAMA, **angles)
 
 
 def spoilt(folder, spoil):
@@ -209,6 +175,7 @@ WRONG = {
         ),
         "holds numbers that are not finite in float32",
     ),
+    "control": (arrays_with(**{"a\x1b[2J": np.ones(1)}), r"'a\x1b[2J' is no name of a tensor"),
     "long name": (indexed("x" * 5000), "lacks 1 of its 1 shards: xxx"),
     "other folder": (indexed("../secret.safetensors"), "'../secret.safetensors' is no name of a file beside it"),
     "terminal": (indexed("\x1b[2J"), r"'\x1b[2J' is no name of a file beside it"),
@@ -222,6 +189,32 @@ def test_what_is_wrong_is_one_line(tmp_path, name):
         interop.read_model(spoilt(tmp_path / "model", spoil))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 12]},
+        {"dtype": "F32", "shape": [3], "data_offsets": [12, 0]},
+        {"dtype": "F32", "shape": [-3], "data_offsets": [0, -12]},
+        {"dtype": "F32", "shape": [-1, -3], "data_offsets": [0, 12]},
+        {"dtype": "F32", "shape": [3], "data_offsets": [-12, 0]},
+        {"dtype": "F32", "shape": [True, 3], "data_offsets": [0, 12]},
+        {"dtype": "F32", "shape": [1.5, 2], "data_offsets": [0, 12]},
+        {"dtype": "F32", "shape": [1 << 62, 0], "data_offsets": [0, 12]},
+        {"dtype": 4, "shape": [3], "data_offsets": [0, 12]},
+        {"dtype": "F32", "shape": [3]},
+        {"dtype": "F32", "shape": 3, "data_offsets": [0, 12]},
+        {"dtype": "F32", "shape": [3], "data_offsets": [0, 6, 12]},
+        [],
+        None,
+    ],
+)
+def test_a_tensor_that_cannot_be_there_is_damage(tmp_path, entry):
+    header = json.dumps({"x": entry}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(12))
+    with pytest.raises(TinyformerError, match=r"model\.safetensors is damaged, or no safetensors file: 'x' "):
+        Weights(tmp_path)
 
 
 @given(content=st.binary(max_size=200))

@@ -252,7 +252,8 @@ def test_a_dry_run_makes_one_step_and_leaves_nothing(config, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    "change", [{"batch_size": 10**9}, {"grad_accumulation": 10**9}, {"model": {"width": 1 << 20, "heads": 1}}]
+    "change",
+    [{"batch_size": 10**9}, {"grad_accumulation": 10**9}, {"model": {"width": 1 << 20, "heads": 1, "layers": 2}}],
 )
 def test_a_run_that_no_machine_can_hold_is_refused(config, out, change):
     message = r"^this run needs about [\d,.]+ GB and the machine has [\d,.]+ GB; a smaller model"

@@ -141,6 +141,8 @@ def _header(path: Path) -> dict[str, _Stored]:
 
 
 def _place(path: Path, name: str, entry: Any, start: int, size: int) -> _Stored:
+    if not name.isprintable():  # messages show names, and a terminal obeys what is not
+        raise ValueError(f"{name!r} is no name of a tensor")
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     except (KeyError, TypeError, ValueError):
