@@ -71,7 +71,7 @@ def _times_slope(xp, slope, g):
 
 
 def _gelu_forward(xp, x, *, approximate):
-    """0.5 of the time of whole-array operations."""
+    """0.5 of the time of whole-array operations; the exact one in single precision 0.15."""
     return _value_and_slope(_gelu_tanh if approximate else _gelu_erf, x)
 
 
