@@ -14,10 +14,10 @@ from .view import counted
 @click.argument("directory", type=Name())
 @click.option("--out", type=Name(), required=True, metavar="RUN", help="The run's directory; new or empty.")
 def command(directory: str, out: str) -> None:
-    """Make a run directory out of the Hugging Face directory DIRECTORY of a GPT-2, BERT or T5.
+    """Make a run directory out of the Hugging Face directory DIRECTORY of a GPT-2, BERT, T5, LLaMA or Arcee.
 
-    It needs config.json, model.safetensors (or its shards) and tokenizer.json; the tokenizer needs the extra
-    tinyformer[hf]. Weights in 16 bits become float32. The run can be used as if it had been trained here, and
+    It needs config.json, model.safetensors (or its shards) and tokenizer.json (or what stood for it earlier: vocab.txt,
+    or vocab.json and merges.txt); the tokenizer needs the extra tinyformer[hf]. Weights in 16 bits become float32. The run can be used as if it had been trained here, and
     `train --init-from RUN` trains on with a text of your own.
     """
     from ..analysis.counts import count_parameters

@@ -23,8 +23,8 @@ def load(path: str | Path, *, backend: str = "auto", on_damage: Callable[[str], 
     """The model of a run, with the weights of its newest good checkpoint; or of a Hugging Face directory.
 
     Args:
-        path: a directory that `tinyformer train` wrote, or one of the checkpoints in it; or one of a GPT-2, BERT or
-            T5 with config.json and model.safetensors.
+        path: a directory that `tinyformer train` wrote, or one of the checkpoints in it; or one with the config.json
+            and model.safetensors of a GPT-2, BERT, T5, LLaMA or Arcee.
         backend: where it shall live; a model trained on one backend runs on every other.
         on_damage: told, in a sentence, about each newer checkpoint that is damaged and had to be passed over, and
             about what a published model lacks or has too much. By default they are warnings.

@@ -203,6 +203,16 @@ def test_what_is_wrong_with_a_tokenizer_is_one_line(tmp_path, monkeypatch):
     assert f"{folder} has no tokenizer.json" in message(UsageError)
 
 
+def test_settings_are_written_where_none_came():
+    shape = resolve(mode="encoder", vocabulary=12, context=40)
+    settings = formats.write(HuggingFaceTokenizer(wordpiece(), 12), shape)["tokenizer_config.json"]
+    marks = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    same = {"model_max_length": 40, "split_special_tokens": True, "tokenizer_class": "PreTrainedTokenizerFast"}
+    assert settings.items() >= (marks | same).items()
+    assert settings["additional_special_tokens"] == ["[UNK]"]
+    assert settings["model_input_names"] == ["input_ids", "token_type_ids", "attention_mask"]
+
+
 def test_a_tokenizer_that_a_run_could_not_be_read_with_is_not_imported(tmp_path, monkeypatch):
     definition = json.loads(json.dumps(gpt2_tokenizer()).replace("<|endoftext|>", "x" * 65))
     folder = write_gpt2(tmp_path / "in")

@@ -26,7 +26,7 @@ from ..training.tensorfile import DamagedFile
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLE = "pytorch_model.bin"
-_MOST_JSON = 64 << 20  # bytes of a header or an index: some 500,000 tensors
+_MOST_JSON = 16 << 20  # bytes of a header or an index: some 100,000 tensors; parsed, it takes many times as much
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
