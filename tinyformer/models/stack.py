@@ -108,7 +108,7 @@ class Stack(nn.Module):
             "bias": bias,
             "angles": angles,
             "memory": memory,
-            "memory_mask": None if memory_mask is None else (xp.from_host(memory_mask) != 0)[:, None, None, :],
+            "memory_mask": real(xp, memory_mask),
         }
         for i, block in enumerate(self.blocks):
             layer_cache = cache.layers[i] if cache else None
@@ -171,6 +171,14 @@ def checked_ids(xp: Any, ids: Any) -> Array:
     if ids.ndim != 2 or ids.shape[1] == 0:
         raise ValueError(f"a model reads ids of shape (batch, tokens), and these have {tuple(ids.shape)}")
     return ids
+
+
+def real(xp: Any, mask: Any) -> Array | None:
+    """Which tokens of another stack are real, `b 1 1 s`, from a mask `b s` of truth values or of numbers."""
+    if mask is None:
+        return None
+    mask = xp.from_host(mask)
+    return (mask if mask.dtype == xp.bool else mask != 0)[:, None, None, :]
 
 
 def visible(xp: Any, mask: Any, queries: int) -> Array | None:
