@@ -17,8 +17,8 @@ def command(directory: str, out: str) -> None:
     """Make a run directory out of the Hugging Face directory DIRECTORY of a GPT-2, BERT, T5, LLaMA or Arcee.
 
     It needs config.json, model.safetensors (or its shards) and tokenizer.json (or what stood for it earlier: vocab.txt,
-    or vocab.json and merges.txt); the tokenizer needs the extra tinyformer[hf]. Weights in 16 bits become float32. The run can be used as if it had been trained here, and
-    `train --init-from RUN` trains on with a text of your own.
+    or vocab.json and merges.txt); the tokenizer needs the extra tinyformer[hf]. Weights in 16 bits become float32. The
+    run can be used as if it had been trained here, and `train --init-from RUN` trains on with a text of your own.
     """
     from ..analysis.counts import count_parameters
     from ..interop import import_run

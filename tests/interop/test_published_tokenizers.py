@@ -203,6 +203,20 @@ def test_what_is_wrong_with_a_tokenizer_is_one_line(tmp_path, monkeypatch):
     assert f"{folder} has no tokenizer.json" in message(UsageError)
 
 
+def test_added_tokens_spell_themselves_and_nothing_is_cut():
+    definition = gpt2_tokenizer()
+    added = definition["added_tokens"][0]
+    definition["added_tokens"] += [added | {"id": 259, "content": "é fin", "special": False}]
+    definition["model"]["vocab"]["一"] = 258  # a letter that stands for no byte
+    definition["truncation"] = {"max_length": 2, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    definition["padding"] = {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": None}
+    definition["padding"] |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "!"}
+    tokenizer = HuggingFaceTokenizer(definition, 260)
+    assert tokenizer.encode("aé fina").tolist() == [97, 259, 97]
+    assert tokenizer.encode("abcd").tolist() == list(b"abcd")
+    assert tokenizer.decode([97, 259, 258]) == "aé fin一".encode()
+
+
 def test_settings_are_written_where_none_came():
     shape = resolve(mode="encoder", vocabulary=12, context=40)
     settings = formats.write(HuggingFaceTokenizer(wordpiece(), 12), shape)["tokenizer_config.json"]
