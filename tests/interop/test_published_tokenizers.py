@@ -94,6 +94,13 @@ def test_t5s_spaces_and_sentinels():
         tokenizer.decode([32])
 
 
+def test_bytes_that_no_piece_has_are_in_hexadecimal():
+    definition = json.loads(json.dumps(sentencepiece()).replace('"I"', '"<0x0A>"').replace('"l"', '"<0xZZ"'))
+    tokenizer = HuggingFaceTokenizer(definition, 32)
+    names = tokenizers.Tokenizer.from_str(json.dumps(definition)).get_vocab()
+    assert tokenizer.decode([names["<0x0A>"], names["<0xZZ"], names["\u2581car"]]) == b"\n<0xZZ car"
+
+
 def test_gpt2s_bytes():
     tokenizer = HuggingFaceTokenizer(gpt2_tokenizer(), 258)
     assert tokenizer.encode("só on").tolist() == [*"só ".encode(), 256]
@@ -129,7 +136,7 @@ def test_a_long_text_is_the_same_however_it_arrives(cuts, text):
     assert tokenizer.decode(found) == text
 
 
-@given(lines=st.lists(st.sampled_from(["on", " on ", "the\n", "\n\ton  ", "", "ü \n"])))
+@given(lines=st.lists(st.sampled_from(["on", " on ", "the\n", "\n\ton  ", "", "ü \n", "  on"]), min_size=3))
 def test_lines_are_where_a_byte_level_tokenizer_splits_in_any_case(lines):
     text = "".join(f"a{line}\n{line}a\na" for line in lines)
     whole = tokenizers.Tokenizer.from_str(json.dumps(spaces_merged())).encode(text, add_special_tokens=False).ids
@@ -206,15 +213,15 @@ def test_what_is_wrong_with_a_tokenizer_is_one_line(tmp_path, monkeypatch):
 def test_added_tokens_spell_themselves_and_nothing_is_cut():
     definition = gpt2_tokenizer()
     added = definition["added_tokens"][0]
-    definition["added_tokens"] += [added | {"id": 259, "content": "é fin", "special": False}]
+    definition["added_tokens"] += [added | {"id": 259, "content": "éfin", "special": False}]
     definition["model"]["vocab"]["一"] = 258  # a letter that stands for no byte
     definition["truncation"] = {"max_length": 2, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
     definition["padding"] = {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": None}
     definition["padding"] |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "!"}
     tokenizer = HuggingFaceTokenizer(definition, 260)
-    assert tokenizer.encode("aé fina").tolist() == [97, 259, 97]
+    assert tokenizer.encode("aéfina").tolist() == [97, 259, 97]
     assert tokenizer.encode("abcd").tolist() == list(b"abcd")
-    assert tokenizer.decode([97, 259, 258]) == "aé fin一".encode()
+    assert tokenizer.decode([97, 259, 258]) == "aéfin一".encode()
 
 
 def test_settings_are_written_where_none_came():
