@@ -48,6 +48,9 @@ def test_a_run_tells_its_figures_and_goes_on_with_the_same_bits(configs, out, tm
     assert events.of("sample")[0]["legend"]
     written = open_run(out).config()
     assert (written.objective, written.mode) == (objective, OBJECTIVES[objective][0])
+    assert written.masking == {"masked": "dynamic", "next-sentence": "fixed"}.get(objective)
+    _, corpus = data.reopen(open_run(out), written)
+    assert corpus.objective.smoothing == (written.label_smoothing or 0.0)
 
     def interrupt(event):
         if event["event"] == "train" and event["step"] == 5:
@@ -190,6 +193,7 @@ def test_a_run_begins_where_another_ended(configs, out, tmp_path):
     events = Events()
     train(plain, events, out=begun)
     assert events.of("start")[0]["model"]["dropout"] == 0.3
+    assert tinyformer.load(begun).tokens.weight.numpy().dtype == np.float64
     first, last = read_log(begun / "log.jsonl")[0], read_log(out / "log.jsonl")[-2]
     assert first["loss"] < 0.5 * (last["loss"] + events.of("start")[0]["ln_v"])
     weights = checkpoint.load_weights(out)[0]
