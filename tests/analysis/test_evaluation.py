@@ -69,6 +69,13 @@ def test_damaged_weights_are_no_result(model, tokenizer, text):
         evaluate_file(model, tokenizer, text)
 
 
+def test_a_loss_beyond_what_exp_takes_is_a_result(model, tokenizer, text):
+    model.tokens.weight.array[...] *= 1e6
+    found = evaluate_file(model, tokenizer, text)
+    assert 710 < found.loss < np.inf
+    assert found.perplexity == np.inf
+
+
 def test_a_text_that_is_missing_or_too_short(model, tokenizer, tmp_path):
     with pytest.raises(UsageError):
         evaluate_file(model, tokenizer, tmp_path / "missing.txt")
