@@ -20,7 +20,7 @@ def test_without_an_argument_every_preset_is_listed_with_its_exact_parameters():
     for name, row in PRESETS.items():
         rows = [line for line in lines if line[:1] == [name]]
         assert [line[1] for line in rows] == ([row["mode"]] if "mode" in row else list(MODES))
-    assert ["tiny", "encoder-decoder", "4+4", "128", "4", "of", "32", "512", "1,870,848", "128", "256"] in lines
+    assert ["tiny", "encoder-decoder", "2+2", "128", "4", "of", "32", "512", "952,064", "128", "256"] in lines
 
 
 @pytest.mark.parametrize(

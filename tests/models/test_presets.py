@@ -97,6 +97,21 @@ def test_one_dial_gives_a_whole_model(width, layers):
     assert 0 < default_learning_rate(config) <= 0.01
 
 
+@pytest.mark.parametrize(
+    ("given", "layers", "width"),
+    [
+        ({}, 2, 128),
+        ({"preset": "small"}, 3, 384),
+        ({"layers": 3}, 3, 384),
+        ({"width": 512}, 4, 512),
+        ({"width": 64}, 1, 64),
+    ],
+)
+def test_an_encoder_decoder_has_half_of_the_layers_in_each_stack(given, layers, width):
+    config = resolve(mode="encoder-decoder", vocabulary=9, **given)
+    assert (config.layers, config.decoder_layers, config.width) == (layers, None, width)
+
+
 def test_without_a_mode_a_size_of_ours_is_a_decoder_and_a_published_model_itself():
     assert resolve("tiny", vocabulary=9) == resolve(vocabulary=9) == resolve("tiny", mode="decoder", vocabulary=9)
     assert resolve("bert-tiny") == resolve("bert-tiny", mode="encoder")
@@ -107,7 +122,8 @@ def test_without_a_mode_a_size_of_ours_is_a_decoder_and_a_published_model_itself
 def test_a_size_of_ours_is_made_into_the_family_of_its_mode(name, mode):
     config = resolve(name, mode=mode, vocabulary=100)
     assert config.hidden == 4 * config.width
-    for field, value in (FAMILIES[mode] | PRESETS[name]).items():
+    stacks = 2 if mode == "encoder-decoder" else 1
+    for field, value in (FAMILIES[mode] | PRESETS[name] | {"layers": PRESETS[name]["layers"] // stacks}).items():
         assert getattr(config, field) == value
 
 

@@ -1,7 +1,8 @@
 """Named sizes: our own for a laptop, and the published models.
 
-A size of ours is a size alone: with a mode it becomes a GPT, a BERT or a T5 (`FAMILIES`). A published model has its
-mode. What a row leaves open is `ModelConfig`'s default, and a hidden width of 4 d.
+A size of ours is a size alone: with a mode it becomes a GPT, a BERT or a T5 (`FAMILIES`), in which the encoder and the
+decoder have half of its layers each. A published model has its mode. What a row leaves open is `ModelConfig`'s
+default, and a hidden width of 4 d.
 
 Sources: the original Transformer (Vaswani 2017, table 3); BERT (Devlin 2019, §3) and its small ones (Turc 2019,
 table 1); T5 (Raffel 2020, §3.7.2 and the released configurations, which for 1.1 are the only source); GPT-1 (Radford
@@ -46,7 +47,8 @@ _T5: Row = {
     "dropout": 0.1,
 }
 
-FAMILIES: dict[str, Row] = {row["mode"]: row for row in (_OURS, _BERT, _T5)}  # what a size of ours is made into
+# What a size of ours is made into. T5 1.1 was pretrained without dropout, and a short run has no time to overfit.
+FAMILIES: dict[str, Row] = {row["mode"]: row for row in (_OURS, _BERT, _T5 | {"dropout": 0.0})}
 
 _SIZES: dict[str, Row] = {
     "tiny": {"layers": 4, "heads": 4, "width": 128, "context": 128},
@@ -113,9 +115,9 @@ DEFAULT = "tiny"
 def resolve(preset: str | None = None, *, mode: str | None = None, **given: Any) -> ModelConfig:
     """A whole configuration from a preset and whatever the user gave; one size dial fills in the rest.
 
-    A width or a number of layers alone sets the other (64 channels a layer) and the heads (of 64 channels, 32 in
-    narrow models). A width for a preset keeps its layers and its share of hidden to width, which is 4 where nothing
-    else is published, and makes new heads that share the width evenly.
+    A width or a number of layers alone sets the other (64 channels a layer, of an encoder-decoder 128 a layer of each
+    stack) and the heads (of 64 channels, 32 in narrow models). A width for a preset keeps its layers and its share of
+    hidden to width, which is 4 where nothing else is published, and makes new heads that share the width evenly.
 
     Args:
         preset: a key of `PRESETS`; None is the default.
@@ -134,8 +136,9 @@ def resolve(preset: str | None = None, *, mode: str | None = None, **given: Any)
     base = _base(preset, mode)
     named, width, layers = base["width"], given.get("width"), given.get("layers")
     if preset is None and (width or layers):
-        width = width or 64 * layers
-        base |= {"width": width, "layers": layers or max(1, round(width / 64))}
+        per_layer = 128 if base["mode"] == "encoder-decoder" else 64
+        width = width or per_layer * layers
+        base |= {"width": width, "layers": layers or max(1, round(width / per_layer))}
     if width and width != named:
         base.pop("head_width", None)
         base |= {"heads": _heads(width), "hidden": base.get("hidden", 4 * named) * width // named}
@@ -154,7 +157,8 @@ def _base(preset: str | None, mode: str | None) -> Row:
         raise unknown("mode", mode, CHOICES["mode"])
     row = PRESETS[preset or DEFAULT]
     if "mode" not in row:
-        return FAMILIES[mode or "decoder"] | row
+        layers = row["layers"] // 2 if mode == "encoder-decoder" else row["layers"]
+        return FAMILIES[mode or "decoder"] | row | {"layers": layers}
     if mode not in (None, row["mode"]):
         others = [name for name, other in PRESETS.items() if other.get("mode", mode) == mode]
         raise UsageError(

@@ -31,7 +31,7 @@ OBJECTIVES = {  # of each mode; the first one unless another is asked for
     "encoder-decoder": ("span-corruption", "seq2seq"),
 }
 # Defaults that depend on the mode. Rate: factor on the learning rate that the width alone would choose.
-STEPS = {"decoder": 1500, "encoder": 1500, "encoder-decoder": 1500}
+STEPS = {"decoder": 1500, "encoder": 1500, "encoder-decoder": 2500}
 RATE = {"decoder": 1.0, "encoder": 1.0, "encoder-decoder": 1.0}
 
 
