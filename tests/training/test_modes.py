@@ -51,6 +51,9 @@ def test_a_run_tells_its_figures_and_goes_on_with_the_same_bits(configs, out, tm
     assert written.masking == {"masked": "dynamic", "next-sentence": "fixed"}.get(objective)
     _, corpus = data.reopen(open_run(out), written)
     assert corpus.objective.smoothing == (written.label_smoothing or 0.0)
+    assert corpus.train.fixed == (written.masking == "fixed")
+    special = list(corpus.tokenizer.special_tokens.values())
+    assert not data.ordinary_counts(corpus.train, corpus.tokenizer)[special].any()
 
     def interrupt(event):
         if event["event"] == "train" and event["step"] == 5:
