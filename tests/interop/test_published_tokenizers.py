@@ -94,6 +94,25 @@ def test_t5s_spaces_and_sentinels():
         tokenizer.decode([32])
 
 
+@given(
+    parts=st.lists(st.sampled_from(["</s>", "<pad>", "<unk>", "<", "</", "/s>", "s", ">", " ", "I love", "car", "\n"]))
+)
+def test_no_text_is_a_special_token_even_where_the_vocabulary_has_it_as_a_piece(parts):
+    definition = sentencepiece()
+    pieces = definition["model"]["vocab"]
+    pieces += [[piece, -9.0] for piece in ("<", ">", "/", "s", "p", "d", "u", "n", "k", "\n", "</", "ad>")]
+    definition["added_tokens"] = definition["added_tokens"][:3]
+    tokenizer, text = HuggingFaceTokenizer(definition, 32), "".join(parts)
+    ids = tokenizer.encode(text)
+    assert not {0, 1, 2} & set(ids.tolist())
+    assert tokenizer.decode(ids).decode().removeprefix(" ") == text.removeprefix(" ")
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(definition))
+    if not any(name in text for name in ("<pad>", "</s>", "<unk>")):
+        assert ids.tolist() == theirs.encode(text, add_special_tokens=False).ids
+    marked = tokenizer.encode_marked("I</s>").tolist()
+    assert marked == [*tokenizer.encode("I"), 1]
+
+
 def test_bytes_that_no_piece_has_are_in_hexadecimal():
     definition = json.loads(json.dumps(sentencepiece()).replace('"I"', '"<0x0A>"').replace('"l"', '"<0xZZ"'))
     tokenizer = HuggingFaceTokenizer(definition, 32)

@@ -92,6 +92,7 @@ class HuggingFaceTokenizer(Tokenizer):
             raise ValueError(f"it has ids up to {max(names.values())}, and the model a vocabulary of {vocabulary}")
         added = self._backend.get_added_tokens_decoder()
         special = {token.content: i for i, token in sorted(added.items()) if token.special}
+        _keep_apart(self._backend, [name for name, i in special.items() if _spells_itself(self._backend, name, i)])
         super().__init__(vocabulary - len(special))
         self.vocabulary, self.special_tokens = vocabulary, special
         for name in special_tokens:
@@ -176,6 +177,29 @@ def _backend(definition: dict[str, Any]) -> Any:
         backend = tokenizers.Tokenizer.from_str(json.dumps(definition | single))
     backend.encode_special_tokens = True  # what spells a special token is text
     return backend
+
+
+def _spells_itself(backend: Any, name: str, token: int) -> bool:
+    """Whether text with the name of a special token encodes to it all the same.
+
+    The vocabulary of a T5 holds `</s>` as a piece like any, so it is the likeliest piece of such a text.
+    """
+    try:
+        with _reported():
+            return any(token in backend.encode(text, add_special_tokens=False).ids for text in (name, f"a{name}a"))
+    except ValueError:  # it has no token for the letters
+        return False
+
+
+def _keep_apart(backend: Any, names: Iterable[str]) -> None:
+    """Split what spells these names behind their first character, as the last step before the look-up."""
+    split = "|".join(f"{regex.escape(name[0])}(?={regex.escape(name[1:])})" for name in names)
+    if not split:
+        return
+    tokenizers = _package()
+    steps = [backend.pre_tokenizer] if backend.pre_tokenizer is not None else []
+    apart = tokenizers.pre_tokenizers.Split(tokenizers.Regex(split), "merged_with_previous")
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([*steps, apart])
 
 
 def _types(step: Any) -> set[str]:
