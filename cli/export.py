@@ -14,10 +14,16 @@ def command(run: str, out: str) -> None:
     """Write the run directory RUN as a Hugging Face directory, which transformers opens.
 
     A GPT-2, BERT or T5 goes out as such, whether it was imported or trained here; a decoder as `train` makes it by
-    default is what transformers calls Arcee, and with a gate LLaMA.
+    default is what transformers calls Arcee, and with a gate LLaMA. A model with a choice of parts that no family has
+    is refused.
 
-    The tokenizer goes with it: AutoTokenizer gives the same ids, with add_special_tokens=False. Text that spells a
-    special token stays text there, too; to have <mask> read as the mask, call it with split_special_tokens=False.
+    The tokenizer of a run that was trained here goes out so that AutoTokenizer gives the same ids, with
+    add_special_tokens=False. Text that spells a special token stays text there, too; to have <mask> read as the mask,
+    call it with split_special_tokens=False. With --tokenizer chars, a character outside the vocabulary is an error
+    there, as it is here.
+
+    A tokenizer that was imported goes out as it came. AutoTokenizer then reads text that spells a special token as this
+    token, unless it is called with split_special_tokens=True.
     """
     from ..interop import export_run
 

@@ -14,7 +14,11 @@ from .view import counted
 @click.argument("directory", type=Name())
 @click.option("--out", type=Name(), required=True, metavar="RUN", help="The run's directory; new or empty.")
 def command(directory: str, out: str) -> None:
-    """Make a run directory out of the Hugging Face directory DIRECTORY of a GPT-2, BERT, T5, LLaMA or Arcee.
+    """Make a run directory out of the Hugging Face directory DIRECTORY.
+
+    It may be of a GPT-2, a BERT, a T5 (1.0 or 1.1), a LLaMA or an Arcee. Not supported are other families that build
+    on these, such as mT5 and RoBERTa, and of LLaMA the models with grouped-query attention or with rotary angles that
+    are scaled or have another base than 10000, such as Llama 3.
 
     It needs config.json, model.safetensors (or its shards) and tokenizer.json (or what stood for it earlier: vocab.txt,
     or vocab.json and merges.txt); the tokenizer needs the extra tinyformer[hf]. Weights in 16 bits become float32. The
@@ -26,7 +30,10 @@ def command(directory: str, out: str) -> None:
 
     run = import_run(directory, out, warn=lambda message: click.echo(f"warning: {message}", err=True))
     config, place = model_config(run.config()), shlex.quote(str(run.path))
-    sizes = f"{config.mode}, {counted(config.layers, 'layer')}, {count_parameters(config):,} parameters"
-    click.echo(f"imported {directory}: {sizes}", err=True)
-    use = f'fill {place} "..."' if config.mode == "encoder" else f"generate {place}"
+    layers = counted(config.layers, "layer")
+    if config.mode == "encoder-decoder":
+        layers = f"{config.layers} + {config.decoder_layers or config.layers} layers"
+    click.echo(f"imported {directory}: {config.mode}, {layers}, {count_parameters(config):,} parameters", err=True)
+    writes = config.mode == "decoder"
+    use = f"generate {place} --prompt 'Once upon a time'" if writes else f"fill {place} 'I love this <mask> car.'"
     click.echo(f"next: tinyformer {use}", err=True)

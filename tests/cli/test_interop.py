@@ -1,6 +1,8 @@
 """`tinyformer import` and `tinyformer export`: a published model becomes a run, and goes out again."""
 
+import functools
 import json
+import shlex
 import sys
 
 import numpy as np
@@ -11,11 +13,12 @@ from safetensors.numpy import load_file
 
 import tinyformer
 from tinyformer.interop.directory import write_run
-from tinyformer.models import ModelConfig, build
-from tinyformer.text import ByteTokenizer
+from tinyformer.models import ModelConfig, build, resolve
+from tinyformer.text import ByteTokenizer, CharTokenizer
+from tinyformer.text.special import special_tokens
 from tinyformer.training.rundir import new_run
 
-pytest.importorskip("tokenizers")
+tokenizers = pytest.importorskip("tokenizers")
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +40,50 @@ def test_an_imported_model_is_told_and_can_be_used(published, tmp_path):
     result = run("import", published, "--out", place)
     assert (result.exit_code, result.stdout) == (0, "")
     count = sum(array.size for array in gpt2_arrays().values())
-    told = f"imported {published}: decoder, 1 layer, {count:,} parameters\nnext: tinyformer generate '{place}'\n"
-    assert result.stderr == told
+    told = f"imported {published}: decoder, 1 layer, {count:,} parameters\n"
+    assert result.stderr == f"{told}next: tinyformer generate '{place}' --prompt 'Once upon a time'\n"
     found = output("generate", place, "--prompt", "on", "--tokens", 5, "--temperature", 0, "--json")
     assert json.loads(found)["tokens"] <= 5
     ids = np.array([[1, 2, 257]])
     assert np.array_equal(tinyformer.load(place)(ids).numpy(), tinyformer.load(published)(ids).numpy())
+
+
+def run_of_ours(place, mode, made=ByteTokenizer, **more):
+    """A run of an untrained model."""
+    tokenizer = made(special_tokens=special_tokens(mode))
+    shape = resolve(mode=mode, width=8, heads=2, context=40, vocabulary=tokenizer.vocabulary_size, **more)
+    with new_run(place, "x", mode) as claimed:
+        write_run(claimed, build(shape, seed=0), tokenizer)
+    return place
+
+
+@pytest.mark.parametrize(
+    ("mode", "shape", "told"),
+    [
+        ("decoder", {"layers": 1}, "decoder, 1 layer, "),
+        ("encoder", {"layers": 2}, "encoder, 2 layers, "),
+        ("encoder-decoder", {"layers": 2, "decoder_layers": 1}, "encoder-decoder, 2 + 1 layers, "),
+        ("encoder-decoder", {"layers": 1}, "encoder-decoder, 1 + 1 layers, "),
+    ],
+)
+def test_what_to_type_next_can_be_typed(mode, shape, told, tmp_path):
+    run("export", run_of_ours(tmp_path / "ours", mode, **shape), "--out", tmp_path / "theirs")
+    first, way = run("import", tmp_path / "theirs", "--out", tmp_path / "a run").stderr.splitlines()
+    assert first.startswith(f"imported {tmp_path / 'theirs'}: {told}")
+    name, *command = shlex.split(way.removeprefix("next: "))
+    assert (name, command[0]) == ("tinyformer", "generate" if mode == "decoder" else "fill")
+    assert output(*command)
+
+
+def test_characters_that_are_not_in_the_vocabulary_are_told_of(tmp_path):
+    some = functools.partial(CharTokenizer, "abc")
+    result = run("export", run_of_ours(tmp_path / "run", "decoder", some, layers=1), "--out", tmp_path / "out")
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    assert theirs.encode("cab").ids == [2, 0, 1]
+    with pytest.raises(Exception, match=r"Missing \[UNK\] token"):
+        theirs.encode("cabs")
+    assert result.stderr.startswith("warning: the tokenizer knows the 3 characters of its text; in transformers any")
+    assert "'Missing [UNK] token'\nexported to " in result.stderr
 
 
 def test_it_is_evaluated_and_described(imported, tmp_path):
@@ -107,7 +148,8 @@ def test_a_model_that_nobody_else_has_names_its_choices(tmp_path):
         write_run(place, model, ByteTokenizer())
     code, message = wrong("export", tmp_path / "run", "--out", tmp_path / "out")
     expected = (
-        "transformers has no such model; the nearest is GPT-2, which has not norm_position = 'post', gated = True"
+        "transformers has no such model; the nearest is GPT-2, which does not have "
+        "norm_position = 'post' or gated = True"
     )
     assert (code, message) == (2, f"Error: {expected}\n")
     assert not (tmp_path / "out").exists()

@@ -96,9 +96,9 @@ def test_the_family_of_a_model_of_ours():
     gpt2 = {"vocabulary": 9, "norm": "layer", "positions": "learned", "bias": True, "gated": False}
     assert family_of(resolve(width=12, heads=3, **gpt2)).title == "GPT-2"
     assert family_of(resolve(width=12, heads=3, head_width=4, **gpt2)).title == "GPT-2"
-    with pytest.raises(UsageError, match=r"the nearest is GPT-2, which has not head_width = 6$"):
+    with pytest.raises(UsageError, match=r"the nearest is GPT-2, which does not have head_width = 6$"):
         family_of(resolve(width=12, heads=3, head_width=6, **gpt2))
     assert family_of(resolve(mode="encoder", vocabulary=9, segments=1)).title == "BERT"
-    with pytest.raises(UsageError, match=r"the nearest is BERT, which has not segments = 0$"):
+    with pytest.raises(UsageError, match=r"the nearest is BERT, which does not have segments = 0$"):
         family_of(resolve(mode="encoder", vocabulary=9, segments=0))
     assert family_of(resolve(mode="encoder-decoder", vocabulary=9)).title == "T5"

@@ -247,7 +247,7 @@ def test_settings_are_written_where_none_came():
     shape = resolve(mode="encoder", vocabulary=12, context=40)
     settings = formats.write(HuggingFaceTokenizer(wordpiece(), 12), shape)["tokenizer_config.json"]
     marks = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
-    same = {"model_max_length": 40, "split_special_tokens": True, "tokenizer_class": "PreTrainedTokenizerFast"}
+    same = {"model_max_length": 40, "split_special_tokens": False, "tokenizer_class": "PreTrainedTokenizerFast"}
     assert settings.items() >= (marks | same).items()
     assert settings["additional_special_tokens"] == ["[UNK]"]
     assert settings["model_input_names"] == ["input_ids", "token_type_ids", "attention_mask"]

@@ -17,7 +17,7 @@ from tinyformer import interop
 from tinyformer.interop import tokenizer as tokenizers
 from tinyformer.interop.directory import write_run
 from tinyformer.models import build, resolve
-from tinyformer.text import BPETokenizer, ByteTokenizer, CharTokenizer
+from tinyformer.text import BPETokenizer, ByteTokenizer, CharTokenizer, load_tokenizer
 from tinyformer.text.bpe_training import count_pieces, train_bpe
 from tinyformer.text.special import special_tokens
 from tinyformer.training.rundir import new_run
@@ -236,3 +236,18 @@ def test_a_tokenizer_that_came_in_goes_out_as_it_was(tmp_path):
         assert json.loads((tmp_path / "in" / name).read_text()) == json.loads((tmp_path / "out" / name).read_text())
     shutil.rmtree(tmp_path / "in")  # a run does not depend on where it came from
     assert interop.export_run(run.path, tmp_path / "again").model_type == "gpt2"
+
+
+def test_an_imported_tokenizer_reads_marks_there_unless_it_is_told_not_to(tmp_path):
+    theirs, _ = bert(1, vocabulary=64)
+    saved(theirs, tmp_path / "in")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[", "]", "mask", "un", "##want", "##ed", "a"]
+    (tmp_path / "in" / "vocab.txt").write_text("\n".join(words))
+    run = interop.import_run(tmp_path / "in", tmp_path / "run")
+    interop.export_run(run.path, tmp_path / "out")
+    ours, theirs = load_tokenizer(run.tokenizer_file), transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    text = "a [MASK] unwanted a"
+    assert theirs(text)["input_ids"] == [2, 11, 4, 8, 9, 10, 11, 3]
+    split = theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert split == ours.encode(text).tolist() == [11, 5, 7, 6, 8, 9, 10, 11]
+    assert ours.encode_marked(text).tolist() == [11, 4, 8, 9, 10, 11]

@@ -134,7 +134,7 @@ def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> Fami
     Args:
         path: of the run, or of one of its checkpoints.
         out: the directory; new or empty. It appears whole or not at all.
-        warn: told of checkpoints that are damaged and were passed over.
+        warn: told of checkpoints that are damaged and were passed over, and of characters that the tokenizer lacks.
 
     Returns:
         The family that the model is of.
@@ -160,6 +160,8 @@ def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> Fami
     except OSError as error:
         raise files.WriteError(f"cannot create {out.parent}: {files.reason(error)}; choose another --out") from error
     files.write_directory(out, contents, alone=False)
+    if remark := tokenizers.remark(tokenizer):
+        warn(remark)
     return family
 
 
@@ -173,8 +175,8 @@ def family_of(config: models.ModelConfig) -> Family:
     nearest = min(wrong, key=lambda name: (FAMILIES[name].choices["mode"] != config.mode, len(wrong[name])))
     if wrong[nearest]:
         raise UsageError(
-            f"transformers has no such model; the nearest is {FAMILIES[nearest].title}, which has not "
-            f"{', '.join(wrong[nearest])}"
+            f"transformers has no such model; the nearest is {FAMILIES[nearest].title}, which does not have "
+            f"{' or '.join(wrong[nearest])}"
         )
     return FAMILIES[nearest]
 

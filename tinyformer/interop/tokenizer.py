@@ -4,7 +4,8 @@ Ours are written without that package, for its format is JSON: a pattern that sp
 visible characters, and the merges. Two things need care for the ids to be the same for every text. The pattern's
 letters, numbers and spaces are listed one by one, since the package has an older edition of Unicode than the one that
 our pattern uses. And text that spells a special token stays text (`split_special_tokens` in tokenizer_config.json;
-transformers' tokenizers take the same name as an argument, to have `<mask>` in a text read as the mask).
+transformers' tokenizers take the same name as an argument, to have `<mask>` in a text read as the mask). A tokenizer
+that was imported goes out as it came.
 
 Read before: `tinyformer/text/huggingface.py`, `tinyformer/text/bpe.py`. Read next: `directory.py`.
 """
@@ -65,8 +66,19 @@ def write(tokenizer: Tokenizer, config: ModelConfig) -> dict[str, Any]:
             raise UsageError(
                 f"{', '.join(added)} were added to an imported tokenizer, which goes out only as it came in"
             )
-        return {FILE: tokenizer.definition, SETTINGS: tokenizer.settings or _settings(tokenizer, config)}
+        made = _settings(tokenizer, config) | {"split_special_tokens": False}  # the default there
+        return {FILE: tokenizer.definition, SETTINGS: tokenizer.settings or made}
     return {FILE: _definition(tokenizer, config.mode), SETTINGS: _settings(tokenizer, config)}
+
+
+def remark(tokenizer: Tokenizer) -> str | None:
+    """What a user of the written tokenizer has to know; None where there is nothing."""
+    if not isinstance(tokenizer, CharTokenizer):
+        return None
+    return (
+        f"the tokenizer knows the {len(tokenizer.characters)} characters of its text; in transformers any other is an "
+        "error, too, and called 'Missing [UNK] token'"
+    )
 
 
 def special_ids(tokenizer: Tokenizer, mode: str) -> dict[str, Any]:
