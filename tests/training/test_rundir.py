@@ -64,6 +64,30 @@ def test_going_on_is_offered_only_where_there_is_a_run(tmp_path):
         take(out)
 
 
+def test_what_a_kill_left_of_a_beginning_is_told(tmp_path):
+    code = (
+        "import sys; from tinyformer.training.rundir import new_run\n"
+        "with new_run(sys.argv[1], 'x', 'decoder') as run:\n"
+        "    run.checkpoints.mkdir(); (run.path / '.tmp-tokenizer.json').write_text('{')\n"
+        "    print('here', flush=True); sys.stdin.read()"
+    )
+    out = tmp_path / "mine"
+    other = subprocess.Popen([sys.executable, "-c", code, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b"here\n"
+    with pytest.raises(UsageError, match=r"choose a new --out$"):  # it is still at work
+        take(out)
+    other.kill()
+    other.communicate()
+    way = (
+        r"choose a new --out, or remove it: it is the beginning of a run that was killed before it had a config\.toml$"
+    )
+    with pytest.raises(UsageError, match=way):
+        take(out)
+    (out / "notes.txt").write_text("precious")
+    with pytest.raises(UsageError, match=r"choose a new --out$"):
+        take(out)
+
+
 def test_a_file_is_never_replaced_by_a_run(tmp_path):
     (tmp_path / "mine").write_text("precious")
     with pytest.raises(UsageError, match="exists"):

@@ -194,9 +194,25 @@ def _next_free(stem: str, mode: str) -> tuple[Path, bool]:
 
 
 def _occupied(path: Path) -> UsageError:
-    run = Run(path)
-    way = f", or go on with the run there: {run.resume_command}" if run.config_file.is_file() else ""
+    run, way = Run(path), ""
+    if run.config_file.is_file():
+        way = f", or go on with the run there: {run.resume_command}"
+    elif path.is_dir() and _is_unfinished(run):
+        way = f", or remove it: it is the beginning of a run that was killed before it had a {run.config_file.name}"
     return UsageError(f"{path} exists and is not empty; choose a new --out{way}")
+
+
+def _is_unfinished(run: Run) -> bool:
+    """Whether all in a directory without config.toml is what a process left that was killed, and none is at work."""
+    parts = (run.tokenizer_file, run.train_tokens, run.validation_tokens, run.log_file, run.checkpoints)
+    found, own = set(os.listdir(run.path)), {_LOCK, *(part.name for part in parts)}
+    if _LOCK not in found or any(name not in own and not name.startswith(files.TEMPORARY) for name in found):
+        return False
+    try:
+        with run.lock():
+            return True
+    except TinyformerError:
+        return False
 
 
 def _clear(path: Path, made: bool) -> None:
