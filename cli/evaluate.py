@@ -37,13 +37,14 @@ def command(run: str, file: str, stride: int | None, as_json: bool) -> None:
     objective, unigram = open_training(run, tokenizer, model.config)
     with progress_line() as progress:
         result = evaluate_file(
-            model, tokenizer, file, objective=objective, stride=stride, commonest=unigram, progress=progress
+            model, tokenizer, file, objective=objective, stride=stride, unigram=unigram, progress=progress
         )
     if as_json:
         facts = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
         print_json({name: value if math.isfinite(value) else None for name, value in facts.items()})
         return
-    click.echo(f"loss           {result.loss:.4f} nats per token")
+    beside = f" (unigram {result.unigram_entropy:.4f})" if result.unigram_entropy is not None else ""
+    click.echo(f"loss           {result.loss:.4f} nats per token{beside}")
     click.echo(f"perplexity     {result.perplexity:.3f}")
     if result.bits_per_byte is not None:
         click.echo(f"bits per byte  {result.bits_per_byte:.4f}")

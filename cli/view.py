@@ -207,8 +207,9 @@ def _text(event: Event) -> str:
 def _references(event: Event) -> str:
     """What the losses mean, told once: some figures that need no transformer."""
     guessing = f"losses to compare with: {number(event['ln_v'])} by guessing (ln v)"
-    entropy = f"{number(event['unigram_entropy'])} by how common each token is (unigram entropy"
     bits = event["unigram_bits_per_byte"]
+    what = "target" if bits is None else "token"
+    entropy = f"{number(event['unigram_entropy'])} by how common each {what} is (unigram entropy"
     if bits is not None:
         return f"{guessing}, {entropy}, {number(bits, 3)} bits/byte)"
     told = f"{guessing}, {entropy}); accuracy {percent(event['unigram_accuracy'])} by the commonest one"
@@ -230,7 +231,13 @@ def _train(event: Event) -> str:
 
 
 def _validation(event: Event) -> str:
-    return f"step {event['step']}  validation  loss {number(event['loss'])}  {'  '.join(_beside(event))}"
+    return f"step {event['step']}  validation  loss {_loss(event['loss'], event)}  {'  '.join(_beside(event))}"
+
+
+def _loss(loss: float, figures: Event) -> str:
+    """A loss beside what knowing how common each target is would reach; a decoder's is best compared per byte."""
+    unigram = None if figures.get("bits_per_byte") is not None else figures.get("unigram_entropy")
+    return number(loss) + (f" (unigram {number(unigram)})" if unigram is not None else "")
 
 
 def _beside(figures: Event) -> list[str]:
@@ -260,7 +267,7 @@ def _with_margin(event: Event, width: int) -> str:
 def _end(event: Event) -> str:
     if event["run"] is None:
         return f"one step took {event['seconds']:.2f} s; nothing was written"
-    loss = f"validation loss {number(event['validation_loss'])} nats per token"
+    loss = f"validation loss {_loss(event['validation_loss'], event['validation'])} nats per token"
     done = ", ".join([f"done: step {event['step']}", loss, *_beside(event["validation"])])
     return f"{done}, in {duration(event['seconds'])}\nnext: {event['next']}"
 

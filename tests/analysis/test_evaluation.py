@@ -5,7 +5,7 @@ from tinyformer.analysis import evaluation
 from tinyformer.analysis.evaluation import evaluate_file, figures
 from tinyformer.errors import TinyformerError, UsageError
 from tinyformer.models import build, resolve
-from tinyformer.objectives import Batch, MaskedLM
+from tinyformer.objectives import Batch, CausalLM, MaskedLM
 from tinyformer.text import make_tokenizer, special_tokens
 from tinyformer.text.sources import encode_text, open_source
 
@@ -95,7 +95,8 @@ def encoder_and_objective(tmp_path):
 def test_an_encoder_is_scored_on_hidden_tokens_that_are_the_same_each_time(tmp_path, monkeypatch):
     model, tokenizer, path, objective = encoder_and_objective(tmp_path)
     common = int(tokenizer.encode("t")[0])
-    found = evaluate_file(model, tokenizer, path, objective=objective, commonest=common)
+    unigram = evaluation.Unigram(common, 2.0)
+    found = evaluate_file(model, tokenizer, path, objective=objective, unigram=unigram)
     nats, right, targets, begun = [], [], [], 0
     for batch in open_source(objective, encoded(tmp_path, objective, tokenizer, path), 24, seed=0).in_order(1):
         logits = model(batch.inputs, mask=batch.mask, positions=batch.positions).numpy()[0]
@@ -110,9 +111,10 @@ def test_an_encoder_is_scored_on_hidden_tokens_that_are_the_same_each_time(tmp_p
     assert found.loss == pytest.approx(np.mean(nats), rel=1e-9)
     assert found.accuracy == pytest.approx(np.mean(right))
     assert found.unigram_accuracy == pytest.approx(np.mean(np.array(targets) == common))
+    assert found.unigram_entropy == 2.0
     assert found.bits_per_byte is found.exact_match is found.next_sentence_accuracy is None
     monkeypatch.setattr(evaluation, "TOKENS_AT_ONCE", 1)
-    alone = evaluate_file(model, tokenizer, path, objective=objective, commonest=common)
+    alone = evaluate_file(model, tokenizer, path, objective=objective, unigram=unigram)
     assert alone.loss == pytest.approx(found.loss, rel=1e-12)
     assert (alone.tokens, alone.accuracy) == (found.tokens, found.accuracy)
 
@@ -129,16 +131,24 @@ def test_a_text_without_anything_to_predict_is_told(tmp_path):
 
 
 def test_figures_are_means_of_their_own_sums():
-    sums = {"nats": 6.0, "tokens": 4.0, "correct": 1.0, "pairs_nats": 3.0, "pairs": 2.0, "pairs_correct": 1.0}
+    sums = {
+        "nats": 6.0,
+        "tokens": 4.0,
+        "asked": 2.0,
+        "correct": 1.0,
+        "pairs_nats": 3.0,
+        "pairs": 2.0,
+        "pairs_correct": 1.0,
+    }
     assert figures(sums | {"sequences": 8.0, "exact": 2.0}) == {
-        "loss": 1.5, "accuracy": 0.25, "next_sentence_loss": 1.5, "next_sentence_accuracy": 0.5, "exact_match": 0.25,
+        "loss": 1.5, "accuracy": 0.5, "next_sentence_loss": 1.5, "next_sentence_accuracy": 0.5, "exact_match": 0.25,
     }  # fmt: skip
-    assert np.isnan(figures({"nats": 0.0, "tokens": 0.0, "correct": 0.0})["loss"])
+    assert np.isnan(figures({"nats": 0.0, "tokens": 0.0, "asked": 0.0, "correct": 0.0})["loss"])
 
 
 @pytest.mark.parametrize(("labels", "chance"), [([0, 0, 0, 1], 0.75), ([1, 1, 0, 1], 0.75), ([0, 1], 0.5)])
 def test_the_commoner_kind_of_pair_is_the_chance(labels, chance):
-    baseline = evaluation.Baseline(None)
+    baseline = evaluation.Baseline(CausalLM(), None)
     for label in labels:
         ids = np.zeros((1, 3), int)
         baseline.add(Batch(ids, ids, labels=np.array([label])))
@@ -146,6 +156,6 @@ def test_the_commoner_kind_of_pair_is_the_chance(labels, chance):
 
 
 def test_the_commonest_token_is_right_by_weight():
-    baseline, targets = evaluation.Baseline(5), np.array([[5, 5, 7, 5]])
+    baseline, targets = evaluation.Baseline(CausalLM(), evaluation.Unigram(5, 2.0)), np.array([[5, 5, 7, 5]])
     baseline.add(Batch(targets, targets, np.array([[1, 0, 2, 1]], np.float32)))
-    assert baseline.figures() == {"unigram_accuracy": 0.5}
+    assert baseline.figures() == {"unigram_entropy": 2.0, "unigram_accuracy": 0.5}

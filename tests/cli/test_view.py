@@ -47,7 +47,7 @@ def test_the_start_in_words_says_what_the_figures_are_compared_with():
     assert describe(START).splitlines() == [
         "training runs/r: encoder-decoder (seq2seq), 2 + 1 layers, width 8, 1 head, context 16, 1,234 parameters",
         "text: 5,000 tokens to train on, 500 to validate on (chars, 40 kinds); 90 tokens a step (rows of 9 + 6)",
-        "losses to compare with: 3.6889 by guessing (ln v), 3.2000 by how common each token is (unigram entropy); "
+        "losses to compare with: 3.6889 by guessing (ln v), 3.2000 by how common each target is (unigram entropy); "
         "accuracy 9.1 % by the commonest one",
     ]
     encoder = START | {"objective": "next-sentence", "lengths": {"source": 16, "target": 0, "scored": 2}}
@@ -72,6 +72,8 @@ def test_the_start_in_words_says_what_the_figures_are_compared_with():
 def test_what_a_validation_shows_beside_its_loss(figures, shown):
     event = {"event": "validation", "step": 40, "loss": 3.21, "bits_per_byte": None, "loss_per_byte": None} | figures
     assert describe(event) == f"step 40  validation  loss 3.2100  {shown}"
+    compared = describe(event | {"unigram_entropy": 5.6})
+    assert compared == f"step 40  validation  loss 3.2100 (unigram 5.6000)  {shown}"
     end = {"event": "end", "run": "r", "step": 40, "seconds": 3, "validation_loss": 3.21, "validation": figures}
     done = describe(end | {"next": "x"}).splitlines()[0]
     assert done == f"done: step 40, validation loss 3.2100 nats per token, {', '.join(shown.split('  '))}, in 0:03"

@@ -59,7 +59,7 @@ def test_no_more_than_there_are():
     loss = MASKED.loss(model, empty)
     assert loss.item() == 0
     assert all(np.all(gradient == 0) for gradient in backward(loss).values())
-    assert MASKED.score(model, empty) == {"nats": 0, "tokens": 0, "correct": 0}
+    assert MASKED.score(model, empty) == {"nats": 0, "tokens": 0, "asked": 0, "correct": 0}
 
 
 @given(SEEDS, st.integers(1, 40))

@@ -177,3 +177,33 @@ def test_a_batch_trains_a_model():
     objective = SpanCorruption(sentinels=SENTINELS, end=END, pad=PAD)
     batch = objective.corrupt([text(np.random.default_rng(0), n) for n in (1, 5, 20)], generators(3))
     assert np.isfinite(objective.loss(model, batch).item())
+
+
+def test_the_accuracy_asks_for_text_only():
+    """Against the rows themselves: what is right at sentinels, ends and padding counts neither way."""
+    model = make("encoder-decoder")
+    objective = SpanCorruption(sentinels=SENTINELS, end=END, pad=PAD)
+    batch = objective.corrupt([text(np.random.default_rng(0), n) for n in (5, 20, 60)], generators(3))
+    answers = model(*batch.ids, **batch.keywords).numpy().argmax(-1)
+    asked = [
+        (row, place)
+        for row, targets in enumerate(batch.targets.tolist())
+        for place, target in enumerate(targets)
+        if target not in (*SENTINELS, END, PAD)
+    ]
+    score = objective.score(model, batch)
+    assert score["asked"] == len(asked) < score["tokens"] == batch.tokens
+    assert score["correct"] == sum(answers[place] == batch.targets[place] for place in asked)
+
+
+def test_how_common_targets_are_is_what_rows_show():
+    """The published lengths: 85 of 114 targets are text, one the end, and each of 28 sentinels comes once."""
+    counts = np.zeros(32128, np.int64)
+    counts[[5, 6, 7]] = 1, 2, 1
+    shares = T5.target_shares(counts, 512)
+    assert shares.sum() == pytest.approx(1)
+    row = np.random.default_rng(0).choice([5, 6, 6, 7], 568)
+    found = np.bincount(T5.corrupt([row], generators(1)).targets[0], minlength=32128) / 114
+    assert (found[8:] == shares[8:]).all()
+    assert found[1] == shares[1]
+    np.testing.assert_allclose(shares[5:8], np.array([1, 2, 1]) / 4 * 85 / 114)

@@ -52,8 +52,6 @@ def test_a_run_tells_its_figures_and_goes_on_with_the_same_bits(configs, out, tm
     _, corpus = data.reopen(open_run(out), written)
     assert corpus.objective.smoothing == (written.label_smoothing or 0.0)
     assert corpus.train.fixed == (written.masking == "fixed")
-    special = list(corpus.tokenizer.special_tokens.values())
-    assert not data.ordinary_counts(corpus.train, corpus.tokenizer)[special].any()
 
     def interrupt(event):
         if event["event"] == "train" and event["step"] == 5:
@@ -116,18 +114,22 @@ def test_a_run_is_evaluated_as_it_was_trained(configs, out, objective):
     train(config.replace(validation=str(config.files[0])), Events(), out=out)
     model, opened = tinyformer.load(out), open_run(out)
     _, corpus = data.reopen(opened, opened.config())
-    kind, commonest = data.open_training(out, corpus.tokenizer, model.config)
-    found = evaluate_file(model, corpus.tokenizer, config.files[0], objective=kind, commonest=commonest)
+    kind, unigram = data.open_training(out, corpus.tokenizer, model.config)
+    found = evaluate_file(model, corpus.tokenizer, config.files[0], objective=kind, unigram=unigram)
     line = read_log(out / "log.jsonl")[-1]  # which scored the same file, but with a seed of its own: 0 as well
     assert found.loss == pytest.approx(line["loss"], rel=1e-5)
     assert found.accuracy == pytest.approx(line["accuracy"])
     assert found.tokens == line["tokens"]
     assert found.exact_match == pytest.approx(line.get("exact_match"))
     assert found.unigram_accuracy == pytest.approx(corpus.references["unigram_accuracy"])
+    assert found.unigram_entropy == corpus.references["unigram_entropy"]
     ids = corpus.train.tokens.read(0, len(corpus.train.tokens))
     if objective == "masked":
         ordinary = ids[ids < min(corpus.tokenizer.special_tokens.values())]
-        assert commonest == np.bincount(ordinary).argmax()
+        counts = np.bincount(ordinary)
+        assert unigram.token == counts.argmax()
+        shares = counts[counts > 0] / counts.sum()
+        assert unigram.entropy == pytest.approx(-(shares * np.log(shares)).sum())
     with pytest.raises(UsageError, match="--stride belongs to decoders"):
         evaluate_file(model, corpus.tokenizer, config.files[0], objective=kind, stride=2)
 

@@ -13,9 +13,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+import numpy as np
 
 from ..errors import TinyformerError, UsageError
 from ..objectives import Batch, CausalLM, Objective
+from ..tensor import Array
 from ..text import TokenFile, scoring_rows
 from ..text.sources import encode_text, open_source
 from ..text.spans import Progress
@@ -30,7 +34,7 @@ class Evaluation:
 
     Attributes:
         loss: nats per target token.
-        accuracy: share of the targets that were the most probable token.
+        accuracy: share of the targets that were the most probable token; of span corruption, of those that are text.
         tokens: how many targets were scored; of a decoder, all tokens but the first, which nothing precedes.
         perplexity: exp(loss): between how many equally likely tokens the model was torn, on average.
         bits_per_byte: a decoder's loss per byte of text, which compares models with different tokenizers.
@@ -39,6 +43,7 @@ class Evaluation:
         next_sentence_accuracy: share of the pairs that were told apart rightly.
         exact_match: share of the targets of pairs that were right at every place, as greedy writing would have them.
         sequences: pairs of source and target that were scored.
+        unigram_entropy: nats of a token of the training text's targets to who knows only how common each is.
         unigram_accuracy: what always saying the commonest token of the training text would have reached.
         next_sentence_chance: what always saying the commoner kind of pair would have reached.
     """
@@ -53,35 +58,58 @@ class Evaluation:
     next_sentence_accuracy: float | None = None
     exact_match: float | None = None
     sequences: int | None = None
+    unigram_entropy: float | None = None
     unigram_accuracy: float | None = None
     next_sentence_chance: float | None = None
+
+
+@dataclass(frozen=True)
+class Unigram:
+    """What can be known of the targets without looking at the text.
+
+    Attributes:
+        token: the commonest one among those that are asked for.
+        entropy: nats per target to who knows how common each is.
+    """
+
+    token: int
+    entropy: float
+
+    @classmethod
+    def of(cls, objective: Objective, counts: Array, context: int) -> Self:
+        """From how often each id occurs in the training text, `v`."""
+        shares = objective.target_shares(counts, context)
+        some = shares[shares > 0]
+        text = np.arange(len(shares))[None]
+        return cls(int((shares * objective.asked(Batch(text, text))[0]).argmax()), float(-(some * np.log(some)).sum()))
 
 
 class Baseline:
     """How often answers that do not look at the text would be right: the same token, the same kind of pair.
 
     Args:
-        token: what to say everywhere, such as the commonest one; None where that is not known.
+        objective: made the batches.
+        unigram: what is known of the targets, where it is.
     """
 
-    def __init__(self, token: int | None) -> None:
-        self._token, self._right, self._targets = token, 0.0, 0.0
+    def __init__(self, objective: Objective, unigram: Unigram | None) -> None:
+        self._objective, self._unigram, self._right, self._asked = objective, unigram, 0.0, 0.0
         self._pairs, self._random = 0, 0
 
     def add(self, batch: Batch) -> None:
         """Count a batch."""
-        if self._token is not None:
-            equal = batch.targets == self._token
-            self._right += float(equal.sum() if batch.weights is None else batch.weights[equal].sum())
-            self._targets += batch.tokens
+        if self._unigram is not None:
+            asked = self._objective.asked(batch)
+            self._right += float(asked[batch.targets == self._unigram.token].sum())
+            self._asked += float(asked.sum())
         if batch.labels is not None:
             self._pairs, self._random = self._pairs + len(batch), self._random + int(batch.labels.sum())
 
     def figures(self) -> dict[str, float]:
         """By the names that `Evaluation` has for them, where there is something to say."""
-        found = {}
-        if self._targets:
-            found["unigram_accuracy"] = self._right / self._targets
+        found = {} if self._unigram is None else {"unigram_entropy": self._unigram.entropy}
+        if self._asked:
+            found["unigram_accuracy"] = self._right / self._asked
         if self._pairs:
             found["next_sentence_chance"] = max(self._random, self._pairs - self._random) / self._pairs
         return found
@@ -93,7 +121,7 @@ def figures(sums: Mapping[str, float]) -> dict[str, float]:
     def mean(what: str, of: str) -> float:
         return sums[what] / sums[of] if sums[of] else math.nan
 
-    found = {"loss": mean("nats", "tokens"), "accuracy": mean("correct", "tokens")}
+    found = {"loss": mean("nats", "tokens"), "accuracy": mean("correct", "asked")}
     if "pairs" in sums:
         found["next_sentence_loss"] = mean("pairs_nats", "pairs")
         found["next_sentence_accuracy"] = mean("pairs_correct", "pairs")
@@ -109,7 +137,7 @@ def evaluate_file(
     *,
     objective: Objective | None = None,
     stride: int | None = None,
-    commonest: int | None = None,
+    unigram: Unigram | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a model on a file of any size: a text, or for pairs lines of `source TAB target`.
@@ -121,7 +149,7 @@ def evaluate_file(
         objective: what the model was trained on; `CausalLM` where None.
         stride: of a decoder: how many new tokens each window scores; fewer give each token more context and take
             longer. The model's context where None.
-        commonest: id of the commonest token of the training text, where it is known.
+        unigram: what is known of the training text's targets, to compare with.
         progress: called with done, total, and what is being done.
 
     Raises:
@@ -139,7 +167,7 @@ def evaluate_file(
         ) as tokens,
     ):
         return evaluate_tokens(
-            model, tokenizer, tokens, objective=objective, stride=stride, commonest=commonest, progress=progress
+            model, tokenizer, tokens, objective=objective, stride=stride, unigram=unigram, progress=progress
         )
 
 
@@ -150,7 +178,7 @@ def evaluate_tokens(
     *,
     objective: Objective | None = None,
     stride: int | None = None,
-    commonest: int | None = None,
+    unigram: Unigram | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a model on a tokenised text. Arguments and errors as for `evaluate_file`."""
@@ -162,7 +190,7 @@ def evaluate_tokens(
         source = open_source(objective, tokens, context, seed=0)
         total, batches = len(source), source.in_order(rows)
     sums: dict[str, float] = {}
-    done, baseline = 0, Baseline(commonest)
+    done, baseline = 0, Baseline(objective, unigram)
     for batch in batches:
         for name, value in objective.score(model, batch).items():
             sums[name] = sums.get(name, 0.0) + value

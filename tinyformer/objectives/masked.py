@@ -48,6 +48,13 @@ class MaskedLM(Objective):
         """The objective for a tokenizer with the special tokens of an encoder."""
         return super().of(tokenizer, context, vocabulary=tokenizer.vocabulary_size, **options)
 
+    def target_shares(self, counts: Array, context: int) -> Array:
+        """How common each id is among the targets, which special tokens never are; see `Objective.target_shares`."""
+        ordinary = backends.of(counts).asarray(counts, copy=True)
+        for special in (self.cls, self.sep, self.mask, self.pad):
+            ordinary[special] = 0
+        return super().target_shares(ordinary, context)
+
     def corrupt(
         self, rows: Sequence[Array], rngs: Sequence[Any] = (), *, hidden: Sequence[Array] | None = None
     ) -> Batch:

@@ -139,7 +139,7 @@ class NextSentence(MaskedLM):
         """Sums over the batch, without a gradient.
 
         Returns:
-            `nats`, `tokens` and `correct` of the hidden tokens; `pairs_nats`, `pairs` and `pairs_correct`.
+            `nats`, `tokens`, `asked` and `correct` of the hidden tokens; `pairs_nats`, `pairs` and `pairs_correct`.
 
         Raises:
             UsageError: the model is no encoder, or has no next-sentence head.

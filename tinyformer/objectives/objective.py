@@ -18,7 +18,7 @@ import abc
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
-from .. import fused
+from .. import backends, fused
 from ..backends import Generator
 from ..errors import UsageError
 from ..tensor import Array, Tensor, no_grad
@@ -51,12 +51,13 @@ class Prediction(NamedTuple):
         return xp.to_host(xp.argmax(self.logits.array, axis=-1)) == self.targets
 
     def sums(self, right: Array) -> dict[str, float]:
-        """`nats`, `tokens` and `correct` (how many targets are `right`), each by weight."""
+        """`nats`, `tokens`, `asked` (all tokens) and `correct` (how many targets are `right`), each by weight."""
         if self.weights is None:
             tokens, correct = self.targets.size, right.sum()
         else:
             tokens, correct = self.weights.sum(), (self.weights * right).sum()
-        return {"nats": self.nats(total=1.0).item(), "tokens": float(tokens), "correct": float(correct)}
+        nats, tokens = self.nats(total=1.0).item(), float(tokens)
+        return {"nats": nats, "tokens": tokens, "asked": tokens, "correct": float(correct)}
 
 
 class Objective(abc.ABC):
@@ -100,6 +101,24 @@ class Objective(abc.ABC):
         """
         return context
 
+    def target_shares(self, counts: Array, context: int) -> Array:
+        """How common each id is among the targets.
+
+        Args:
+            counts: how often each occurs in the text that rows are made of, on the host, `v`.
+            context: of the model, which decides how long rows are.
+
+        Returns:
+            Shares of 1, float64, `v`; all 0 where nothing was counted.
+        """
+        xp = backends.of(counts)
+        return xp.astype(counts, xp.float64) / max(int(xp.sum(counts)), 1)
+
+    def asked(self, batch: Batch) -> Array:
+        """How much each target counts in the accuracy: float32, `b t`; as in the loss, unless it is no text."""
+        xp = backends.of(batch.targets)
+        return xp.ones(batch.targets.shape, dtype=xp.float32) if batch.weights is None else batch.weights
+
     @abc.abstractmethod
     def corrupt(self, rows: Sequence[Any], rngs: Sequence[Any]) -> Batch:
         """Make a batch of rows of text.
@@ -139,8 +158,8 @@ class Objective(abc.ABC):
         """What is worth knowing about the model's answers: sums over the batch, without a gradient.
 
         Returns:
-            `nats`, without smoothing; `tokens`, the targets; `correct`, targets that are the most probable token. Each
-            by weight.
+            `nats`, without smoothing; `tokens`, the targets; `asked`, those that count in the accuracy; `correct`,
+            those of them that are the most probable token. Each by weight.
 
         Raises:
             UsageError: the model is of another mode.

@@ -47,8 +47,8 @@ class Seq2Seq(Objective):
         """Sums over the batch, without a gradient or smoothing.
 
         Returns:
-            `nats`, `tokens` and `correct` of the target tokens; `sequences`, the rows; `exact`, those that are right at
-            each place, which are the ones that greedy decoding writes without a fault.
+            `nats`, `tokens`, `asked` and `correct` of the target tokens, with their ends; `sequences`, the rows;
+            `exact`, those that are right at each place, which are the ones that greedy decoding writes without a fault.
 
         Raises:
             UsageError: the model is no encoder-decoder.

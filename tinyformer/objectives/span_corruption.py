@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from .. import backends
 from ..errors import UsageError
-from ..tensor import Array
+from ..tensor import Array, no_grad
 from .batch import Batch
 from .objective import Objective
 from .seq2seq import teacher_forced
@@ -88,6 +88,28 @@ class SpanCorruption(Objective):
             )
         raw = texts[count - 1]
         return raw, self._lengths(raw)[1]
+
+    def target_shares(self, counts: Array, context: int) -> Array:
+        """How common each id is among the targets: the text's share as in the text, and each mark once in a row."""
+        raw, targets = self.raw_length(context)
+        noise, spans = self._counts(raw)
+        shares = super().target_shares(counts, context) * (noise / targets)
+        for mark in (self.end, *self.sentinels[:spans]):
+            shares[mark] = 1 / targets
+        return shares
+
+    def asked(self, batch: Batch) -> Array:
+        """How much each target counts in the accuracy: sentinels and the end, which are no text, do not."""
+        xp = backends.of(batch.targets)
+        marks = xp.asarray([self.end, *self.sentinels], dtype=batch.targets.dtype)
+        return super().asked(batch) * ~xp.any(batch.targets[..., None] == marks, axis=-1)
+
+    @no_grad()
+    def score(self, model: Any, batch: Batch) -> dict[str, float]:
+        """Sums over the batch, without a gradient; see `Objective.score`. What is asked is the text in the targets."""
+        prediction, asked = self.predict(model, batch), self.asked(batch)
+        right = asked * prediction.right()
+        return prediction.sums(right) | {"asked": float(asked.sum()), "correct": float(right.sum())}
 
     def _lengths(self, length: int) -> tuple[int, int]:
         """Tokens of inputs and targets, with their end token."""

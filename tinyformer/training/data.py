@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import text
-from ..analysis.evaluation import Baseline
+from ..analysis.evaluation import Baseline, Unigram
 from ..errors import TinyformerError, UsageError
 from ..models import ModelConfig
 from ..objectives import Batch, Objective
@@ -68,22 +68,20 @@ class Corpus:
 
     @functools.cached_property
     def references(self) -> dict[str, float | None]:
-        """Figures to compare with: guessing evenly (ln v), and knowing how common each ordinary token is (unigram).
+        """Figures to compare with: guessing evenly (ln v), and knowing how common each target is (unigram).
 
         The accuracies are those of always saying the commonest token of the training text, and the commoner kind of
         pair, on the validation text.
         """
-        counts = ordinary_counts(self.train, self.tokenizer)
-        shares = counts[counts > 0] / max(counts.sum(), 1)
-        entropy = float(-(shares * np.log(shares)).sum())
-        baseline = Baseline(int(counts.argmax()))
+        unigram = Unigram.of(self.objective, self.train.target_counts(), self.train.context)
+        per_byte = self.per_byte(self.train, unigram.entropy)
+        baseline = Baseline(self.objective, unigram)
         for batch in self.validation_batches(ROWS_AT_ONCE, MOST_LOOKED_AT):
             baseline.add(batch)
         return {
             "ln_v": math.log(self.tokenizer.vocabulary_size),
-            "unigram_entropy": entropy,
-            "unigram_entropy_per_byte": self.per_byte(self.train, entropy),
-            "unigram_bits_per_byte": bits(self.per_byte(self.train, entropy)),
+            "unigram_entropy_per_byte": per_byte,
+            "unigram_bits_per_byte": bits(per_byte),
             **baseline.figures(),
         }
 
@@ -92,13 +90,6 @@ class Corpus:
         if self.objective.mode != "decoder":
             return None
         return loss * len(part.tokens) / part.tokens.text_bytes
-
-
-def ordinary_counts(source: sources.Source, tokenizer: Any) -> np.ndarray:
-    """How often each ordinary token is a target: int64, `v`, with 0 for the special ones."""
-    counts = source.target_counts()
-    counts[list(tokenizer.special_tokens.values())] = 0
-    return counts
 
 
 def bits(nats: float | None) -> float | None:
@@ -184,7 +175,7 @@ def reopen(run: Run, config: RunConfig) -> tuple[ModelConfig, Corpus]:
     return shape, _corpus(tokenizer, train, validation, shape, config)
 
 
-def open_training(run: str | Path, tokenizer: Any, shape: ModelConfig) -> tuple[Objective, int | None]:
+def open_training(run: str | Path, tokenizer: Any, shape: ModelConfig) -> tuple[Objective, Unigram | None]:
     """What a run learned, for scoring its model on other text.
 
     Args:
@@ -193,8 +184,8 @@ def open_training(run: str | Path, tokenizer: Any, shape: ModelConfig) -> tuple[
         shape: of its model.
 
     Returns:
-        Its objective, and the id of the commonest ordinary token of its text; None where that is not there, as in a
-        run that was imported.
+        Its objective, and how common its targets are; None where its text is not there, as in a run that was
+        imported.
     """
     opened = open_run(run)
     config = opened.config()
@@ -202,7 +193,7 @@ def open_training(run: str | Path, tokenizer: Any, shape: ModelConfig) -> tuple[
     if not opened.train_tokens.exists():
         return objective, None
     source = sources.open_source(objective, text.TokenFile.open(opened.train_tokens), shape.context, config.seed)
-    return objective, int(ordinary_counts(source, tokenizer).argmax())
+    return objective, Unigram.of(objective, source.target_counts(), shape.context)
 
 
 def _stored(path: Path) -> text.TokenFile:
