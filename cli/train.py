@@ -14,7 +14,8 @@ from .app import Choice, Command, Name
 from .view import FORMATS, view
 
 _DEFAULTS = options(RunConfig())
-_MODEL = ("layers", "heads", "width", "context", "dropout")  # settings of the model itself
+_SIZES = ("layers", "heads", "width", "context")
+_MODEL = (*_SIZES, "dropout", "norm_position")  # settings of the model itself
 _CHOSEN = "by the preset or size"
 _CHOSEN_BY = {  # what a run chooses by a setting
     "mode": ("objective", "masking", "label_smoothing", "steps", "learning_rate", "warmup", "vocabulary", "vocab_size"),
@@ -64,7 +65,7 @@ def _elsewhere() -> str:
     Choice(OBJECTIVES),
     "Kind of model: a decoder (GPT) writes text, an encoder (BERT) fills in hidden tokens, an encoder-decoder (T5) "
     "writes an answer to a source.",
-    chosen="the preset's, or decoder",
+    chosen="by the preset or objective, or decoder",
 )
 @_option(
     "objective",
@@ -89,6 +90,12 @@ def _elsewhere() -> str:
 @_option("width", int, "Width of the residual stream.", chosen=_CHOSEN)
 @_option("context", int, "Tokens that the model sees; of a source as of a target.", chosen=_CHOSEN)
 @_option("dropout", float, "Share of activations dropped in training.", chosen=_CHOSEN)
+@_option(
+    "norm_position",
+    Choice(["pre", "post"]),
+    "Norms before the parts of a block (GPT-2, T5), which trains more easily, or after them (BERT).",
+    chosen="by the preset",
+)
 @_option("tokenizer", Name(), "bytes, chars, bpe, or the path of a tokenizer.json.")
 @_option("vocab_size", int, "Tokens of a bpe tokenizer.", chosen="by the text")
 @_option(
@@ -184,7 +191,7 @@ def _merged(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         model = {name: value for name, value in model.items() if name not in gone}
         stored = {name: value for name, value in stored.items() if name not in gone}
         if given.get("mode", mode) != mode:  # what makes a GPT is not what makes a BERT
-            model = {name: value for name, value in model.items() if name in (*_MODEL, "hidden")}
+            model = {name: value for name, value in model.items() if name in (*_SIZES, "hidden")}
     return stored | {"model": {} if {"preset", "init_from"} & given.keys() else model} | given
 
 

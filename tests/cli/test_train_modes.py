@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 from commandline import TINY, files_under, output, run
+from safetensors.numpy import load_file
 
 STORY = "A fox met an owl.\nThey sat.\nIt was late.\nThe owl sang.\n\nA bear\nslept.\nIt snored\nall day.\n\n" * 12
 SHORT = [*TINY, "--steps", "4", "--eval-every", "2", "--sample-every", "4"]
@@ -90,6 +91,28 @@ def test_the_published_mode_of_a_preset_needs_no_flag(texts):
     assert "next_sentence.weight" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("objective", "shown"),
+    [("masked", "encoder (masked)"), ("span-corruption", "encoder-decoder (span-corruption)"), ("causal", "decoder,")],
+)
+def test_an_objective_alone_chooses_its_mode(texts, objective, shown):
+    result = run("train", "story.txt", "--objective", objective, *TINY, "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert shown in result.stderr
+
+
+def test_a_bert_with_its_norms_before(texts):
+    flags = ["--mode", "encoder", *TINY, "--steps", "1", "--sample-every", "0"]
+    names = {}
+    for place in ("post", "pre"):
+        result = run("train", "story.txt", *flags, "--norm-position", place, "--out", place)
+        assert result.exit_code == 0, result.stderr
+        assert tomllib.loads((texts / place / "config.toml").read_text())["model"]["norm_position"] == place
+        names[place] = load_file(texts / place / "checkpoints/step-000001/model.safetensors").keys()
+    assert names["pre"] - names["post"] == {"stack.norm.weight", "stack.norm.bias"}  # closes a pre-norm stack
+    assert run("train", "--resume", "pre", "--norm-position", "post", "--steps", "2").exit_code == 2
+
+
 def test_a_config_of_a_run_begins_one_of_another_mode_or_objective(texts):
     assert run("train", "story.txt", *SHORT, "--mode", "encoder", "--out", "run").exit_code == 0
     sizes = {}
@@ -117,9 +140,10 @@ def test_a_config_of_a_run_begins_one_of_another_mode_or_objective(texts):
     [
         (["story.txt", "--mode", "encodr"], "did you mean 'encoder'?"),
         (
-            ["story.txt", "--objective", "masked"],
+            ["story.txt", "--objective", "masked", "--mode", "decoder"],
             "masked belongs to --mode encoder, and the mode here is decoder",
         ),
+        (["story.txt", "--objective", "masked", "--preset", "gpt2"], "and the mode here is decoder"),
         (["story.txt", "--masking", "fixed"], "--masking belongs to --mode encoder"),
         (["story.txt", "--label-smoothing", "0.1"], "--label-smoothing belongs to --objective seq2seq"),
         (
@@ -129,8 +153,11 @@ def test_a_config_of_a_run_begins_one_of_another_mode_or_objective(texts):
         (["story.txt", "--label-smoothing", "1"], "--label-smoothing must be below 1"),
         (["story.txt", "--mode", "encoder-decoder", "--objective", "seq2seq"], "story.txt, line 1 has no tab"),
         (["long.tsv", "--mode", "encoder-decoder", "--objective", "seq2seq"], "give --context 41, or shorten"),
-        (["short.txt", "--mode", "encoder"], "but a context of 16 needs 16; give --context"),
-        (["short.txt", "--mode", "encoder-decoder"], "but a context of 16 needs 17; give "),
+        (
+            ["short.txt", "--mode", "encoder"],
+            "the text has 9 tokens, which is too short: training and validation each need 16",
+        ),
+        (["short.txt", "--mode", "encoder-decoder"], "validation each need 17 for a context of 16; give more text"),
         (["story.txt", "--mode", "encoder", "--preset", "gpt2"], "is of mode decoder"),
         (["story.txt", "--init-from", "none"], "no run at none"),
         (["story.txt", "--init-from", "none", "--mode", "encoder"], "no run at none"),

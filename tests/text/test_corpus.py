@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -110,6 +111,19 @@ def test_a_validation_file_of_its_own(tmp_path, text):
     assert len(held_out) == 13
 
 
+@pytest.mark.parametrize("size", [20, 60, 90, 150, 400])
+def test_a_text_that_is_too_short_needs_one_change(tmp_path, size):
+    path = write(tmp_path / "short", b"a" * size)
+    with pytest.raises(UsageError) as raised:
+        split_corpus([path], ByteTokenizer(), tmp_path, context=128)
+    advised = re.search(r"--context (\d+) or less", str(raised.value))
+    assert bool(advised) == (size >= 90), raised.value
+    if advised:
+        split_corpus([path], ByteTokenizer(), tmp_path, context=int(advised[1]))
+    else:
+        assert f"the text has {size} tokens, which is too short" in str(raised.value)
+
+
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 7.0, float("nan"), float("inf")])
 def test_a_fraction_must_be_one(tmp_path, text, fraction):
     with pytest.raises(UsageError, match="must lie between 0 and 1"):
@@ -121,7 +135,9 @@ def test_parts_that_are_too_short(tmp_path, text):
         split_corpus([text], ByteTokenizer(), tmp_path, context=99_999)
     with pytest.raises(UsageError, match=r"validation split has \d+ tokens, .* 111 or less, or --validation 0\.02$"):
         split_corpus([text], ByteTokenizer(), tmp_path, validation=0.01, context=200)
-    with pytest.raises(UsageError, match="validation split has 0 tokens"):
+    with pytest.raises(
+        UsageError, match="the text has 2 tokens, which is too short: training and validation each need 2 for"
+    ):
         split_corpus([write(tmp_path / "xy", b"xy")], ByteTokenizer(), tmp_path, context=1)
 
 

@@ -127,9 +127,13 @@ def test_another_document_is_seen_from_anywhere(tmp_path):
 
 
 def test_next_sentences_need_another_document(tmp_path):
-    objective, tokens = tokens_of(tmp_path, "one\ntwo\nthree", documents)
-    with pytest.raises(UsageError, match=r"needs at least two documents in text\.tokens, and finds 1; put blank"):
-        open_source(objective, tokens, 8, 0)
+    with pytest.raises(UsageError, match=r"needs at least two documents, and \S+/text\.txt has 1 to score; put blank"):
+        tokens_of(tmp_path, "one\ntwo\nthree", documents)
+    path = tmp_path / "text.txt"
+    path.write_text("one two\n\nthree four\n\n" + "five six seven eight " * 3)
+    tokenizer = make_tokenizer("bytes", [path], special_tokens=special_tokens("encoder"))
+    with pytest.raises(UsageError, match=r"/text\.txt has 1 to validate on; put blank"):
+        split_text(documents(tokenizer), [path], tokenizer, tmp_path, validation=0.6, context=8)
 
 
 def test_pairs_and_how_common_their_targets_are(tmp_path):

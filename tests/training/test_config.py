@@ -130,6 +130,15 @@ def test_a_resumed_run_keeps_its_sizes():
         for_resume(stored, {"batch_size": 16})
 
 
+def test_a_resumed_run_that_becomes_shorter_than_its_warm_up_says_what_to_add():
+    stored = RunConfig(files=("a.txt",), steps=2000, warmup=100)
+    assert for_resume(stored, {"steps": 100}).warmup == 100
+    with pytest.raises(UsageError, match=r"rises over 100 steps, and --steps is 60; add --warmup .* --warmup 3$"):
+        for_resume(stored, {"steps": 60})
+    changed = for_resume(stored, {"steps": 60, "warmup": 3})
+    assert (changed.steps, changed.warmup) == (60, 3)
+
+
 def test_the_same_file_by_another_path_is_no_change(tmp_path, monkeypatch):
     stored = RunConfig(
         files=(tmp_path / "a.txt",), validation=str(tmp_path / "v.txt"), tokenizer=str(tmp_path / "tk.json")

@@ -278,7 +278,7 @@ def test_what_means_nothing_in_a_mode_is_told_and_leaves_nothing(configs, out, o
 
 
 def test_one_document_has_no_next_one(configs, text, out):
-    with pytest.raises(UsageError, match=r"at least two documents in train\.tokens, and finds 1; put blank lines"):
+    with pytest.raises(UsageError, match=r"two documents, and \S+/data\.txt has 1 to train on; put blank lines"):
         train(configs["next-sentence"].replace(files=(text,)), Events(), out=out)
     assert not out.exists()
 

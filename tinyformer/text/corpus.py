@@ -19,6 +19,7 @@ from .tokenizers import Tokenizer, decoded
 
 LINE = re.compile(rb"\n")
 LINE_SEARCH_BYTES = 1 << 16
+LEAST_CONTEXT = 8  # tokens; to advise a shorter one would help nobody
 
 
 def encode_corpus(
@@ -123,25 +124,32 @@ def split_corpus(
         read = read_texts(part, progress, "encoding the text", before=before, total=sum(sizes))
         return _encode_texts(read, tokenizer, Path(folder) / name, document, found_bytes)
 
-    train = encode(parts[0], "train.tokens")
-    _require_row(train, context, needed, "text to train on", "more text")
-    held_out = encode(parts[1], "validation.tokens", sizes[0])
-    remedy = "a longer --validation file"
-    if not own:
-        # A token's share of the text varies, so a little more than in proportion.
-        enough = math.ceil(110 * validation * needed / max(len(held_out), 1)) / 100
-        remedy = f"--validation {enough:g}" if enough <= 0.5 else "more text"
-    _require_row(held_out, context, needed, "validation split", remedy)
+    train, held_out = encode(parts[0], "train.tokens"), encode(parts[1], "validation.tokens", sizes[0])
+    if min(len(train), len(held_out)) < needed:
+        raise UsageError(_too_short(len(train), len(held_out), context, needed, None if own else validation))
     return train, held_out
 
 
-def _require_row(tokens: TokenFile, context: int, needed: int, what: str, remedy: str) -> None:
-    if len(tokens) < needed:
-        fits = len(tokens) * context // needed
-        smaller = f"--context {fits} or less, or " if fits else ""
-        raise UsageError(
-            f"the {what} has {len(tokens)} tokens, but a context of {context} needs {needed}; give {smaller}{remedy}"
-        )
+def _too_short(train: int, held_out: int, context: int, needed: int, fraction: float | None) -> str:
+    """What to do where the text to train on or the one to validate on has too few tokens for a row.
+
+    One change is enough: a shorter context is one that fits both.
+    """
+    remedies, fits = [], min(train, held_out) * context // needed
+    if fits >= LEAST_CONTEXT:
+        remedies.append(f"--context {fits} or less")
+    if train >= needed and fraction is not None:
+        # A token's share of the text varies, so a little more than in proportion.
+        enough = math.ceil(110 * fraction * needed / max(held_out, 1)) / 100
+        if enough <= 0.5 and (train + held_out) * (1 - enough) >= needed:
+            remedies.append(f"--validation {enough:g}")
+    if not remedies and fraction is not None:
+        enough = f"training and validation each need {needed} for a context of {context}"
+        return f"the text has {train + held_out} tokens, which is too short: {enough}; give more text"
+    what, tokens = ("text to train on", train) if train < needed else ("validation split", held_out)
+    if train < needed or fraction is None:
+        remedies.append("more text" if train < needed else "a longer --validation file")
+    return f"the {what} has {tokens} tokens, but a context of {context} needs {needed}; give {', or '.join(remedies)}"
 
 
 def _cut(texts: list[Span], fraction: float, breaks: Sequence[re.Pattern[bytes]]) -> tuple[list[Span], list[Span]]:

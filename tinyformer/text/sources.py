@@ -143,10 +143,8 @@ class Stream(Source):
 class Documents(Source):
     """A stretch of a document, and one of another: what next-sentence prediction makes a pair of.
 
-    Stretches overlap by half, as each is twice as long as what a row shows of it.
-
-    Raises:
-        UsageError: there is one document only, so no other.
+    Stretches overlap by half, as each is twice as long as what a row shows of it. There are two documents at least, as
+    `split_text` and `encode_text` see to.
     """
 
     def __init__(self, objective: NextSentence, tokens: TokenFile, context: int, seed: int, *, fixed: bool = False):
@@ -154,11 +152,6 @@ class Documents(Source):
         self._size = objective.row_tokens(context)
         parts = Parts(tokens, objective.sep)
         self._starts, self._stops = parts.starts + 1, parts.stops  # without <cls> and <sep>
-        if len(parts) < 2:
-            raise UsageError(
-                f"next-sentence prediction needs at least two documents in {tokens.path.name}, and finds {len(parts)}; "
-                "put blank lines between documents, or use --objective masked"
-            )
         step = max(1, self._size // 2)
         self._step, self._ends = step, np.cumsum(-(-np.maximum(self._stops - self._starts, 1) // step))
         self._shuffle = Shuffle(len(self), seed)
@@ -245,7 +238,8 @@ def split_text(
         warn: told, in a sentence, of each file that is not UTF-8.
 
     Raises:
-        UsageError: a file is missing, empty or too short for the context; or a line is no pair, or too long.
+        UsageError: a file is missing, empty or too short for the context; a line is no pair, or too long; or there is
+            one document only and next sentences need another.
         TinyformerError: a file cannot be read or encoded, or a token file cannot be written.
     """
     settings = {"validation": validation, "progress": progress, "warn": warn}
@@ -253,7 +247,11 @@ def split_text(
         return split_pairs(paths, tokenizer, folder, most=context, **settings)
     needed = context if isinstance(objective, NextSentence) else objective.row_tokens(context)
     layout = {"context": context, "row_tokens": needed, "document": _document(objective)}
-    return split_corpus(paths, tokenizer, folder, **layout, **settings)
+    train, held_out = split_corpus(paths, tokenizer, folder, **layout, **settings)
+    own = [validation] if isinstance(validation, str | Path) else paths
+    _check_documents(objective, train, paths, "to train on")
+    _check_documents(objective, held_out, own, "to validate on")
+    return train, held_out
 
 
 def encode_text(
@@ -268,7 +266,18 @@ def encode_text(
     """Tokenise one file, laid out for an objective. Arguments and errors as for `split_text`; any length will do."""
     if isinstance(objective, Seq2Seq):
         return encode_pairs([path], tokenizer, target, most=context, progress=progress)
-    return encode_corpus([path], tokenizer, target, document=_document(objective), progress=progress)
+    tokens = encode_corpus([path], tokenizer, target, document=_document(objective), progress=progress)
+    _check_documents(objective, tokens, [path], "to score")
+    return tokens
+
+
+def _check_documents(objective: Objective, tokens: TokenFile, paths: Sequence[Path | str], what: str) -> None:
+    """Raise a UsageError that names the user's files where next-sentence prediction finds no second document."""
+    if isinstance(objective, NextSentence) and (found := len(Parts(tokens, objective.sep))) < 2:
+        raise UsageError(
+            f"next-sentence prediction needs at least two documents, and {', '.join(map(str, paths))} has {found} "
+            f"{what}; put blank lines between documents, or use --objective masked"
+        )
 
 
 def _document(objective: Objective) -> tuple[int, int] | None:

@@ -33,10 +33,10 @@ def settle_mode(config: RunConfig) -> RunConfig:
         own = _origin(config)[0].mode
         if config.mode not in (None, own):
             raise UsageError(f"{config.init_from} is a run of mode {own}; leave --mode {config.mode} out")
-    mode = config.mode or own or "decoder"
+    right = next((mode for mode, known in OBJECTIVES.items() if config.objective in known), None)
+    mode = config.mode or own or right or "decoder"
     objective = config.objective or OBJECTIVES[mode][0]
     if objective not in OBJECTIVES[mode]:
-        right = next(other for other, known in OBJECTIVES.items() if objective in known)
         raise UsageError(f"--objective {objective} belongs to --mode {right}, and the mode here is {mode}")
     if config.masking is not None and mode != "encoder":
         raise UsageError(f"--masking belongs to --mode encoder, and the mode here is {mode}; leave it out")

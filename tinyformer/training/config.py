@@ -200,6 +200,12 @@ def for_resume(stored: RunConfig, changes: dict[str, Any]) -> RunConfig:
             f"a resumed run keeps its {_flag(name)} {_shown(before)}; "
             f"leave {_flag(name)} {_shown(value)} out, or start a new run"
         )
+    steps = changes.get("steps")
+    if None not in (steps, stored.warmup) and "warmup" not in changes and stored.warmup > steps:
+        raise UsageError(
+            f"the run's learning rate rises over {stored.warmup} steps, and --steps is {steps}; "
+            f"add --warmup with a smaller number, such as --warmup {steps // 20}"
+        )
     return stored.replace(**{name: value for name, value in changes.items() if name in CHANGEABLE})
 
 
