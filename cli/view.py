@@ -1,6 +1,6 @@
 """How training looks in a terminal, in a pipe, and to another program.
 
-The trainer reports plain dict events (`Reporter` in `training/loop.py` lists them); a view shows them.
+The trainer reports plain dict events (`Reporter` in `training/events.py` lists them); a view shows them.
 Plain and rich views write to stderr; the JSON view writes one object a line to stdout.
 """
 

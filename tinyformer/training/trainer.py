@@ -1,7 +1,7 @@
 """Training from beginning to end: `train` starts a run, `resume` goes on with one.
 
 They set the stage: the directory and its lock, the text, the model, threads, signals. The loop is in
-`loop.py`, and so is the list of events that a reporter gets.
+`loop.py`, what it saves and restores in `saving.py`, and the list of events that a reporter gets in `events.py`.
 
 Read before: `rundir.py`, `data.py`, `loop.py`.
 """
@@ -22,7 +22,8 @@ from ..errors import UsageError
 from . import checkpoint, choices, outline, rundir, runlog
 from .config import RunConfig, for_resume
 from .data import Corpus, prepare, reopen
-from .loop import Reporter, Trainer, warn
+from .events import Reporter, warn
+from .loop import Trainer
 from .rundir import Run
 from .signals import Stopped, StopRequest, stop_requests
 from .step import Workers
@@ -84,7 +85,7 @@ def resume(path: str | Path, reporter: Reporter, changes: dict[str, Any] | None 
         if saved.step > config.steps:
             raise UsageError(f"{run.path} has done {saved.step} steps; give --steps {saved.step} or more")
         with _trainer(run, config, shape, corpus, reporter, stop) as trainer:
-            trainer.restore(saved)
+            trainer.progress.restore(saved)
             if config != stored:
                 run.write_config(config)
             trainer.announce()
@@ -108,12 +109,12 @@ def _begin(config: RunConfig, reporter: Reporter, out: str | Path | None, *, dry
             reporter({"event": "dry_run", "run": None, "step": 0, **facts})
         with _trainer(run, config, shape, corpus, reporter, stop) as trainer:
             if config.init_from is not None:
-                trainer.start_from(config.init_from)
+                trainer.progress.start_from(config.init_from)
             if dry_run:
                 return trainer.try_out()
             trainer.announce()
             run.checkpoints.mkdir()
-            trainer.save()
+            trainer.progress.save()
             run.write_config(config)
             return trainer.go()
 

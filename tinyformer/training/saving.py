@@ -1,0 +1,165 @@
+"""What outlasts the process: how far a run has come, put into checkpoints and its log, and taken back from them.
+
+A checkpoint holds the weights, AdamW's running means and the counts; all else is a function of these and of
+(seed, step).
+
+Read before: `checkpoint.py`, `runlog.py`, `fingerprint.py`, `events.py`. Read next: `loop.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from ..errors import TinyformerError
+from ..files import WriteError
+from . import checkpoint, runlog
+from .config import RunConfig
+from .events import Reporter, warn
+from .fingerprint import differences, fingerprint
+from .optimizer import AdamW, FlatParameters
+from .rundir import Run
+
+
+class Progress:
+    """How far a run has come, in memory and on disk.
+
+    Args:
+        run: where everything is kept.
+        config: with everything chosen.
+        model: whose weights are saved.
+        flat: its parameters that are trained.
+        optimizer: whose running means are saved.
+        threads: that share the work of a step; the last bits depend on their number.
+        log: takes the lines.
+        reporter: takes the events.
+
+    Attributes:
+        step: the last one that is done.
+        tokens: read in training so far.
+        failures: steps in a row that updated nothing.
+        validation: the newest figures.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        config: RunConfig,
+        model: Any,
+        flat: FlatParameters,
+        optimizer: AdamW,
+        threads: int,
+        log: runlog.RunLog,
+        reporter: Reporter,
+    ) -> None:
+        self.step, self.tokens, self.failures = 0, 0, 0
+        self.validation: dict[str, Any] = {}
+        self._run, self._config, self._threads = run, config, threads
+        self._model, self._flat, self._optimizer = model, flat, optimizer
+        self._log, self._report = log, reporter
+        self._log_trouble = ""
+        self._saved = -1  # the step of the newest checkpoint
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Put a line into the log; warn once while that cannot be written."""
+        self._note(self._log.append(line))
+
+    def start_from(self, path: str) -> None:
+        """Take over the weights of another run, from its newest good checkpoint.
+
+        Args:
+            path: its directory, or one of its checkpoints.
+
+        Raises:
+            TinyformerError: no checkpoint is in order, or the weights do not fit.
+        """
+        weights, _ = checkpoint.load_weights(path, on_damage=lambda message: warn(self._report, message))
+        weights = {name: array.astype(self._config.precision) for name, array in weights.items()}
+        checkpoint.check_names(self._model.parameters(), weights, Path(path))
+        self._model.assign(weights)
+
+    def restore(self, saved: checkpoint.Checkpoint) -> None:
+        """Take over weights, running means and counts from a checkpoint, and cut the log back to its step.
+
+        Raises:
+            DamagedFile: it is not for this model; the log is as it was.
+            WriteError: the shorter log cannot be written.
+        """
+        means = self._means()
+        checkpoint.check_names(self._model.parameters(), saved.model, saved.path / checkpoint.MODEL)
+        checkpoint.check_names(means, saved.optimizer, saved.path / checkpoint.OPTIMIZER)
+        self._model.assign(saved.model)
+        for name, mean in means.items():
+            mean[...] = self._flat.backend.from_host(saved.optimizer[name])
+        self._log.cut_back(saved.step)
+        state = saved.state
+        self.step = self._saved = saved.step
+        self.tokens, self.failures = state["tokens_seen"], state["failures"]
+        self.validation = state["validation"]
+        if state["config_digest"] != self._config.digest and state["format"] == checkpoint.FORMAT:
+            warn(self._report, f"{self._run.config_file} was changed by hand since the checkpoint was saved")
+        now = fingerprint(self._config.backend, self._threads)
+        if different := differences(state["fingerprint"], now):
+            warn(self._report, different)
+
+    def save(self) -> None:
+        """Write a checkpoint of the present state, unless there is one.
+
+        Raises:
+            WriteError: it could not be written; those before it are untouched.
+            TinyformerError: the weights are not finite, and so not worth keeping.
+        """
+        if self._saved == self.step:
+            return
+        xp = self._flat.backend
+        if not bool(xp.all(xp.isfinite(self._flat.values))):
+            good = f"the last good state is that of step {self._saved}"
+            raise TinyformerError(f"the weights are no longer finite at step {self.step}; {good}")
+        state = {
+            "seed": self._config.seed,
+            "tokens_seen": self.tokens,
+            "failures": self.failures,
+            "validation": {name: figure for name, figure in self.validation.items() if math.isfinite(figure)},
+            "config_digest": self._config.digest,
+            "fingerprint": fingerprint(self._config.backend, self._threads),
+        }
+        self._note(self._log.sync())
+        model = {name: xp.to_host(tensor.array) for name, tensor in self._model.parameters().items()}
+        means = {name: xp.to_host(mean) for name, mean in self._means().items()}
+        path = checkpoint.save(self._run.checkpoints, self.step, model, means, state, good=self._saved)
+        self._saved = self.step
+        self._report({"event": "saved", "step": self.step, "path": str(path)})
+
+    def try_to_save(self) -> None:
+        """Save, or go on training from memory: a disk that is full now may not be at the next checkpoint."""
+        try:
+            self.save()
+        except WriteError as error:
+            warn(self._report, f"{error}; training goes on, and the next checkpoint will be tried as usual")
+
+    def save_at_the_end(self) -> None:
+        """Save, or say what is left to go on from.
+
+        Raises:
+            WriteError: as `save`.
+            TinyformerError: as `save`.
+        """
+        try:
+            self.save()
+        except WriteError as error:
+            way = f"then go on from step {self._saved}, the newest saved: {self._run.resume_command}"
+            raise WriteError(f"{error}; {way}") from error
+
+    def _means(self) -> dict[str, Any]:
+        """AdamW's running means by the names they have in a checkpoint."""
+        first, second = self._flat.views(self._optimizer.first), self._flat.views(self._optimizer.second)
+        return {f"first.{name}": mean for name, mean in first.items()} | {
+            f"second.{name}": mean for name, mean in second.items()
+        }
+
+    def _note(self, trouble: str) -> None:
+        """Warn once while the log cannot be written."""
+        if trouble and not self._log_trouble:
+            warn(self._report, trouble)
+        self._log_trouble = trouble
