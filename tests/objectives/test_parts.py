@@ -102,8 +102,11 @@ def test_scores_and_losses_by_plain_sums(name, seed):
         tokens += weight
         nats -= weight * log_p[place][batch.targets[place]]
         smooth -= weight * log_p[place].mean()
-        asked = name != "span-corruption" or batch.targets[place] not in (*SENTINELS, END)
-        correct += weight * asked * (logits[place].argmax() == batch.targets[place])
+        answers, asked = logits[place].copy(), True
+        if name == "span-corruption":  # which token of text it is
+            asked = batch.targets[place] not in (*SENTINELS, END)
+            answers[[*SENTINELS, END, PAD]] = -np.inf
+        correct += weight * asked * (answers.argmax() == batch.targets[place])
     score = objective.score(model, batch)
     assert score["nats"] == pytest.approx(nats, rel=1e-12)
     assert score["tokens"] == batch.tokens == tokens

@@ -45,10 +45,19 @@ class Prediction(NamedTuple):
         targets = xp.from_host(self.targets)
         return fused.cross_entropy(self.logits, targets, weights, total=total, smoothing=smoothing)
 
-    def right(self) -> Array:
-        """Where the most probable token is the target: truth values on the host, `...`."""
+    def right(self, *, without: Sequence[int] = ()) -> Array:
+        """Where the most probable token is the target: truth values on the host, `...`.
+
+        Args:
+            without: ids that are no answer, however probable.
+        """
+        logits = self.logits.array
         xp = self.logits.backend
-        return xp.to_host(xp.argmax(self.logits.array, axis=-1)) == self.targets
+        if without:
+            ids = xp.arange(logits.shape[-1])
+            out = xp.any(ids[:, None] == xp.asarray(without, dtype=ids.dtype), axis=-1)
+            logits = xp.where(out, -xp.inf, logits)
+        return xp.to_host(xp.argmax(logits, axis=-1)) == self.targets
 
     def sums(self, right: Array) -> dict[str, float]:
         """`nats`, `tokens`, `asked` (all tokens) and `correct` (how many targets are `right`), each by weight."""

@@ -106,9 +106,12 @@ class SpanCorruption(Objective):
 
     @no_grad()
     def score(self, model: Any, batch: Batch) -> dict[str, float]:
-        """Sums over the batch, without a gradient; see `Objective.score`. What is asked is the text in the targets."""
+        """Sums over the batch, without a gradient; see `Objective.score`.
+
+        What is asked is the text in the targets: which of all tokens of text stands there.
+        """
         prediction, asked = self.predict(model, batch), self.asked(batch)
-        right = asked * prediction.right()
+        right = asked * prediction.right(without=[self.end, self.pad, *self.sentinels])
         return prediction.sums(right) | {"asked": float(asked.sum()), "correct": float(right.sum())}
 
     def _lengths(self, length: int) -> tuple[int, int]:
