@@ -242,6 +242,22 @@ def test_a_training_step_takes_the_estimated_memory_within_a_factor_of_one_and_a
     assert taken / 1.5 < estimate["activations"] + estimate["gradients"] < taken * 1.5
 
 
+@pytest.mark.parametrize(("mode", "objective"), [(DECODER, "causal"), (BOTH, "seq2seq")])
+def test_what_a_head_transform_keeps_for_the_backward_pass_is_estimated_too(mode, objective):
+    def kept(head):
+        config = resolve("tiny", mode=mode, layers=1, vocabulary=256, dropout=0.0, head=head)
+        model, (made, batch) = build(config), batch_of(config, objective, 4)
+        tracemalloc.start()
+        loss = made.loss(model, batch)  # holds the graph
+        taken = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        del loss
+        return taken, counts.training_memory(config, 4, counts.row_lengths(config, objective))["activations"]
+
+    taken, estimated = np.subtract(kept("transform"), kept("linear"))
+    assert taken / 1.5 < estimated < taken * 1.5
+
+
 @pytest.mark.parametrize("head_width", [None, 24])
 @pytest.mark.parametrize("mode", [DECODER, BOTH])
 def test_the_caches_hold_what_is_said(mode, head_width):

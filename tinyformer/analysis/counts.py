@@ -185,7 +185,9 @@ def _kept(config: ModelConfig, lengths: Lengths) -> int:
     kept = encoder * (s * block + weights(s, s))
     kept += decoder * (t * block + weights(t, (t + 64) / 2))  # a causal attention works by blocks of 64 queries
     kept += cross * (t * (attention - 2 * inner) + s * 2 * inner + weights(t, s))
-    kept += 3 * d * (s + t) + scored * (2 * config.vocabulary + (5 * d if config.head == "transform" else 0))
+    # The transform's activation, its norm and the norm's output.
+    transform = d * (3 if config.activation in _FUSED else 5) * (config.head == "transform")
+    kept += 3 * d * (s + t) + scored * (2 * config.vocabulary + transform)
     return round(kept)
 
 
