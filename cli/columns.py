@@ -17,6 +17,11 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
+def one_line(text: str) -> str:
+    """A text on one line: what cannot be shown is written as in a Python string."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def padded(text: str, columns: int) -> str:
     """A text and as many spaces as make up these columns."""
     return text + " " * (columns - width(text))

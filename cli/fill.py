@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from .app import Command, Name, print_json
-from .columns import padded, width
+from .columns import clipped, one_line, padded, width
 from .runs import given_text, load_run, without_line_end
+
+PART_COLUMNS, SENTENCE_COLUMNS = 40, 120  # at most, of what is filled in and of the sentence
 
 
 @click.command(cls=Command)
@@ -25,7 +27,8 @@ def command(run: str, sentence: str | None, top: int, as_json: bool) -> None:
     the next of the sentinels <extra_id_0>, <extra_id_1> and so on, which may also be written out. The probability of
     an answer is that of all its tokens together.
 
-    Without SENTENCE, or with -, it is read from stdin.
+    Without SENTENCE, or with -, it is read from stdin, all of which is one text. The table cuts what is long; --json
+    does not.
     """
     text = without_line_end(given_text(sentence))
 
@@ -45,12 +48,12 @@ def command(run: str, sentence: str | None, top: int, as_json: bool) -> None:
             click.echo(
                 "warning: the model wrote no sentinel; it fills in only what span corruption taught it", err=True
             )
-        _print_table([(each.probability, *map(_quoted, each.spans), _line(each.sentence)) for each in found])
+        _print_table([(each.probability, *map(_quoted, each.spans), _sentence(each.sentence)) for each in found])
     else:
         for number, mask in enumerate(found, 1):
             if len(found) > 1:
                 click.echo(f"{chr(10) * (number > 1)}mask {number} of {len(found)}")
-            _print_table([(each.probability, _quoted(each.text), _line(each.sentence)) for each in mask])
+            _print_table([(each.probability, _quoted(each.text), _sentence(each.sentence)) for each in mask])
 
 
 def _candidate(candidate: Any) -> dict[str, Any]:
@@ -88,10 +91,12 @@ def _percent(probability: float) -> str:
 
 def _quoted(text: bytes | None) -> str:
     """A token or a span, whose spaces count; a dash where the model wrote none."""
-    return "-" if text is None else f'"{_line(text)}"'
+    return "-" if text is None else f'"{clipped(_line(text), PART_COLUMNS, "...")}"'
+
+
+def _sentence(text: bytes) -> str:
+    return clipped(_line(text), SENTENCE_COLUMNS, "...")
 
 
 def _line(text: bytes) -> str:
-    """Text on one line: what cannot be shown is written as in a Python string."""
-    characters = text.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in characters)
+    return one_line(text.decode("utf-8", "backslashreplace"))

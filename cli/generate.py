@@ -84,9 +84,12 @@ def command(
     import threadpoolctl
 
     from ..generation import generate
+    from ..text.special import SPELLINGS
 
     model, tokenizer = load_run(run)
     answers = model.config.mode == "encoder-decoder"
+    if answers and any(mask.encode() in start for mask in SPELLINGS["mask"] if mask not in tokenizer.special_tokens):
+        click.echo("warning: a mask in the prompt is plain text to this model; tinyformer fill fills it in", err=True)
     if answers:
         start = without_line_end(start)
     shown = (start + b"\t" * answers) if (not answers if echo is None else echo) else b""

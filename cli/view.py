@@ -19,9 +19,12 @@ from typing import Any
 
 import click
 
+from .columns import clipped, one_line
+
 Event = dict[str, Any]
 _REDRAW_SECONDS = 0.1
 _MARGIN = "  | "  # of a sample
+_ANSWER_COLUMNS = 200  # at most, of an answer in it
 _LIVE = ("step", "steps", "loss", "bits_per_byte", "tokens_per_second", "seconds_left")  # in the line that moves
 ACCURACIES = {  # a figure's words, and the baseline to tell beside it
     "accuracy": ("accuracy", "unigram_accuracy", "unigram"),
@@ -215,6 +218,8 @@ def _references(event: Event) -> str:
     told = f"{guessing}, {entropy}); accuracy {percent(event['unigram_accuracy'])} by the commonest one"
     if event["objective"] == "next-sentence":
         told += f"\nin training, the loss of telling pairs apart is added: {number(math.log(2))} by guessing (ln 2)"
+    if smoothing := event.get("label_smoothing"):
+        told += f"\nin training, the loss includes label smoothing of {smoothing:g}, and in validation it does not"
     return told
 
 
@@ -253,9 +258,14 @@ def _beside(figures: Event) -> list[str]:
 
 
 def _sample(event: Event) -> str:
-    text, legend = printable(event["text"]).strip("\n"), event.get("legend")
+    legend = event.get("legend")
     heading = f"sample at step {event['step']}" + (f" ({legend})" if legend else "")
-    return f"{heading}:\n" + "\n".join(_MARGIN + line for line in text.split("\n"))
+    if "answers" in event:
+        parts = [part for answer in event["answers"] for part in answer.items()]
+        lines = [f"{name}: {clipped(one_line(text), _ANSWER_COLUMNS, '...')}" for name, text in parts]
+    else:
+        lines = printable(event["text"]).strip("\n").split("\n")
+    return f"{heading}:\n" + "\n".join(_MARGIN + line for line in lines)
 
 
 def _with_margin(event: Event, width: int) -> str:

@@ -122,6 +122,22 @@ def test_a_model_that_writes_no_sentinels(use):
     assert result.stderr == "warning: the model wrote no sentinel; it fills in only what span corruption taught it\n"
 
 
+def test_a_table_is_cut_to_a_width_and_json_is_not(use):
+    use(EncoderDecoder(lambda source: b"<extra_id_0>" + b"\n" * 60), SPANS)
+    line, shown = output("fill", "run", "d <mask>", "--top", "1").decode(), "\\n" * 60
+    assert line == f' 100.00%  "{shown[:37]}..."  d {shown[:115]}...\n'
+    (filling,) = json.loads(output("fill", "run", "d <mask>", "--top", "1", "--json"))["fillings"]
+    assert (filling["spans"], filling["sentence"]) == (["\n" * 60], "d " + "\n" * 60)
+
+
+def test_a_mask_in_a_prompt_is_told_to_be_text(use):
+    letters = CharTokenizer("abc<>msk ", special_tokens("encoder-decoder"))
+    use(EncoderDecoder(lambda source: b"a"), letters)
+    result = run("generate", "run", "--prompt", "a <mask> b")
+    assert result.stderr == "warning: a mask in the prompt is plain text to this model; tinyformer fill fills it in\n"
+    assert run("generate", "run", "--prompt", "a b").stderr == ""
+
+
 @pytest.mark.parametrize("args", [[], ["-"]])
 def test_the_sentence_comes_from_a_pipe(use, args):
     use(encoder({"b": 1.0}), LETTERS)

@@ -40,7 +40,7 @@ def texts(folder):
             "encoder-decoder",
             "pairs.tsv",
             ["--objective", "seq2seq"],
-            ["exact match", "| answer: ", "generate runs/pa"],
+            ["exact match", "| answer: ", "| target: ", "generate runs/pa"],
         ),
     ],
 )
@@ -51,11 +51,15 @@ def test_training_shows_the_figures_of_its_mode(texts, mode, file, objective, sh
     for part in [*shown, "(ln v)", "unigram entropy", "by the commonest one", "accuracy", "(unigram ", " %"]:
         assert part in result.stderr, part
     assert "bits/byte" not in result.stderr
+    done = next(line for line in result.stderr.splitlines() if line.startswith("done: "))
+    assert re.search(r"loss [\d.]+ \(unigram [\d.]+\) nats per token, accuracy [\d.]+ % \(unigram [\d.]+ %\)", done)
+    assert ("(the commoner answer " in done) == ("next-sentence" in objective)
     out = f"runs/{file.split('.')[0]}-{mode}"
     facts = json.loads(output("evaluate", out, file, "--json"))
     assert {"loss", "accuracy", "unigram_accuracy", "tokens", "perplexity"} <= facts.keys()
     assert "bits_per_byte" not in facts
     text = output("evaluate", out, file).decode()
+    assert re.match(r"loss           [\d.]+ nats per token \(unigram [\d.]+\)\n", text)
     assert "accuracy       " in text
     assert ("exact match" in text) == ("seq2seq" in objective)
     assert ("next sentence" in text) == ("next-sentence" in objective)

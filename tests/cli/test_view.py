@@ -50,6 +50,8 @@ def test_the_start_in_words_says_what_the_figures_are_compared_with():
         "losses to compare with: 3.6889 by guessing (ln v), 3.2000 by how common each target is (unigram entropy); "
         "accuracy 9.1 % by the commonest one",
     ]
+    smoothed = describe(START | {"label_smoothing": 0.1}).splitlines()
+    assert smoothed[3:] == ["in training, the loss includes label smoothing of 0.1, and in validation it does not"]
     encoder = START | {"objective": "next-sentence", "lengths": {"source": 16, "target": 0, "scored": 2}}
     encoder["model"] = START["model"] | {"mode": "encoder"}
     lines = describe(encoder).splitlines()
@@ -82,6 +84,12 @@ def test_what_a_validation_shows_beside_its_loss(figures, shown):
 def test_a_sample_says_what_its_marks_mean():
     event = {"event": "sample", "step": 3, "text": "a [b/c]", "legend": "guess / truth"}
     assert describe(event) == "sample at step 3 (guess / truth):\n  | a [b/c]"
+
+
+def test_an_answer_is_a_line_however_many_it_has():
+    answers = [{"source": "a", "answer": "b\n" * 300, "target": "c\td\x1b"}]
+    lines = describe({"event": "sample", "step": 3, "answers": answers}).splitlines()
+    assert lines[1:] == ["  | source: a", "  | answer: " + "b\\n" * 65 + "b\\...", "  | target: c\\td\\x1b"]
 
 
 @pytest.mark.parametrize("log_format", ["plain", "auto"])

@@ -19,7 +19,7 @@ from typing import Any
 #   validation  step, tokens (targets), and the figures of `analysis.evaluation.figures`; for a decoder bits_per_byte
 #               and loss_per_byte (nats), and to compare with unigram_entropy, unigram_accuracy,
 #               next_sentence_chance
-#   sample      step, text, and what its brackets and lines mean: legend
+#   sample      step, text or answers (source, answer, target), and what its brackets and lines mean: legend
 #   saved       step, path
 #   warning     message
 #   end         run, step, loss, validation (figures), validation_loss, validation_bits_per_byte, seconds, next (a

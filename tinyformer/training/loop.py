@@ -79,8 +79,9 @@ class Trainer:
         if (share := facts.get("next_sentence_chance", 0.0)) > MOST_ALIKE:
             warn(
                 self._report,
-                f"{share:.0%} of the pairs are of one kind, as texts have few line ends, which are taken for ends of "
-                "sentences; put sentences on lines of their own, or give a longer --context",
+                f"{share:.0%} of the pairs are of one kind, as lines are taken for sentences and most rows find one "
+                "between blank lines; put sentences on lines of their own, give a longer --context, or use "
+                "--objective masked",
             )
 
     def go(self) -> dict[str, Any]:
@@ -117,7 +118,7 @@ class Trainer:
             "run": str(self.run.path),
             "step": self.progress.step,
             "loss": outcome.loss if outcome else None,
-            "validation": self.progress.validation,
+            "validation": self.progress.validation | self._baselines(),
             "validation_loss": self.progress.validation.get("loss"),
             "validation_bits_per_byte": self.progress.validation.get("bits_per_byte"),
             "seconds": time.perf_counter() - began,

@@ -40,6 +40,7 @@ def facts(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> dict[str, An
         "parameters": counts.count_parameters(shape),
         "model": dataclasses.asdict(shape),
         "objective": config.objective or corpus.objective.name,
+        "label_smoothing": config.label_smoothing,
         "tokenizer": corpus.tokenizer.kind,
         "train_tokens": len(corpus.train.tokens),
         "validation_tokens": len(corpus.validation.tokens),

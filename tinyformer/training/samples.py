@@ -23,7 +23,7 @@ _WORDS = 8  # of the sentence in a command
 _MASK = "<mask>"
 
 
-def sample(corpus: Corpus, model: Any, seed: int) -> dict[str, str]:
+def sample(corpus: Corpus, model: Any, seed: int) -> dict[str, Any]:
     """What the model makes of a piece of text.
 
     A decoder writes freely. An encoder fills in the hidden tokens of a row of the validation text, and an
@@ -36,7 +36,8 @@ def sample(corpus: Corpus, model: Any, seed: int) -> dict[str, str]:
         seed: of what a decoder writes.
 
     Returns:
-        `text`, and for what is not a text by itself a `legend`.
+        `text`, or from an encoder-decoder `answers`, each with its `source`, `answer` and `target`; and for what is not
+        a text by itself a `legend`.
     """
     tokenizer = corpus.tokenizer
     mode = corpus.objective.mode
@@ -48,8 +49,8 @@ def sample(corpus: Corpus, model: Any, seed: int) -> dict[str, str]:
         return {"text": _filled_in(corpus, model, next(short.in_order(1, 1))), "legend": legend}
     batch = next(short.in_order(_PAIRS, _PAIRS * short.row_tokens))
     rows = range(_PAIRS if corpus.objective.name == "seq2seq" else 1)
-    lines = [line for row in rows[: len(batch)] for line in _answer(corpus, model, batch.rows(row, row + 1))]
-    return {"text": "\n".join(lines), "legend": "what the model reads, what it writes, and what is right"}
+    answers = [_answer(corpus, model, batch.rows(row, row + 1)) for row in rows[: len(batch)]]
+    return {"answers": answers, "legend": "what the model reads, what it writes, and what is right"}
 
 
 def _filled_in(corpus: Corpus, model: Any, batch: Batch) -> str:
@@ -70,7 +71,7 @@ def _filled_in(corpus: Corpus, model: Any, batch: Batch) -> str:
     return _words(b"".join(parts))
 
 
-def _answer(corpus: Corpus, model: Any, batch: Batch) -> list[str]:
+def _answer(corpus: Corpus, model: Any, batch: Batch) -> dict[str, str]:
     """A source, what the model writes to it, and the target."""
     source = batch.inputs[0] if batch.mask is None else batch.inputs[0][batch.mask[0]]
     target = batch.targets[0] if batch.weights is None else batch.targets[0][batch.weights[0] > 0]
@@ -78,7 +79,7 @@ def _answer(corpus: Corpus, model: Any, batch: Batch) -> list[str]:
     answer = generate_texts(model, corpus.tokenizer, source.astype(np.int64), options)[0]
     texts = {"source": corpus.tokenizer.decode(source[:-1]), "answer": answer}
     texts["target"] = corpus.tokenizer.decode(target[:-1])
-    return [f"{name}: {_words(text)}" for name, text in texts.items()]
+    return {name: _words(text) for name, text in texts.items()}
 
 
 def next_command(corpus: Corpus, run: str) -> str:
