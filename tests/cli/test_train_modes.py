@@ -105,6 +105,14 @@ def test_an_objective_alone_chooses_its_mode(texts, objective, shown):
     assert shown in result.stderr
 
 
+@pytest.mark.parametrize("mode", ["decoder", "encoder", "encoder-decoder"])
+def test_a_text_that_is_not_utf8_is_told_once(texts, mode):
+    result = run("train", "latin1.txt", "--mode", mode, *TINY, "--steps", "1", "--sample-every", "0", "--out", "run")
+    assert result.exit_code == 0, result.stderr
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert warnings == ["warning: latin1.txt is not UTF-8; training on its bytes"]
+
+
 def test_a_bert_with_its_norms_before(texts):
     flags = ["--mode", "encoder", *TINY, "--steps", "1", "--sample-every", "0"]
     names = {}
