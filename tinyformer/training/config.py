@@ -32,7 +32,7 @@ OBJECTIVES = {  # of each mode; the first one unless another is asked for
 }
 # Defaults that depend on the mode. Rate: factor on the learning rate that the width alone would choose.
 STEPS = {"decoder": 1500, "encoder": 1500, "encoder-decoder": 2500}
-RATE = {"decoder": 1.0, "encoder": 1.0, "encoder-decoder": 1.0}
+RATE = {"decoder": 1.0, "encoder": 1 / 3, "encoder-decoder": 1.0}  # BERT, post-norm, stays at the unigram loss at 1
 
 
 def _option(section: str, kind: str, default: Any, **limits: Any) -> Any:
