@@ -111,7 +111,7 @@ def test_a_text_without_documents(tmp_path):
     tokenizer = ByteTokenizer(["<cls>", "<sep>"])
     with encode_corpus([tmp_path / "text"], tokenizer, tmp_path / "tokens", document=(256, 257)) as tokens:
         assert len(tokens) == len(Parts(tokens, 257)) == 0
-    with pytest.raises(UsageError, match="text to train on has 0 tokens, but a context of 8 needs 8"):
+    with pytest.raises(UsageError, match="the text has 0 tokens, which is too short"):
         split_corpus([tmp_path / "text"], tokenizer, tmp_path, context=8, row_tokens=8, document=(256, 257))
 
 
