@@ -21,7 +21,7 @@ from ..errors import TinyformerError, UsageError
 from ..models import ModelConfig
 from ..objectives import Batch, Objective
 from ..text import sources
-from ..text.spans import spans
+from ..text.spans import Progress, spans
 from .choices import (
     choose_backend,
     inherited_shape,
@@ -35,8 +35,6 @@ from .rundir import Run, open_run
 
 MOST_LOOKED_AT = 200_000  # tokens of a validation text, to know how often a constant answer is right
 ROWS_AT_ONCE = 64
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from .data import Corpus, bits, tokens_read
 from .events import Reporter, warn
 from .optimizer import AdamW, FlatParameters
 from .rundir import Run
-from .saving import Progress
+from .saving import RunState
 from .schedule import learning_rate
 from .signals import Stopped, StopRequest
 from .step import Outcome, Workers, score, training_step
@@ -70,7 +70,7 @@ class Trainer:
             epsilon=config.epsilon,
             weight_decay=config.weight_decay,
         )
-        self.progress = Progress(run, config, model, self._flat, self._optimizer, workers.count, log, reporter)
+        self.progress = RunState(run, config, model, self._flat, self._optimizer, workers.count, log, reporter)
 
     def announce(self) -> None:
         """Report what is about to be trained, on what, and which losses to compare with."""

@@ -22,7 +22,7 @@ from .optimizer import AdamW, FlatParameters
 from .rundir import Run
 
 
-class Progress:
+class RunState:
     """How far a run has come, in memory and on disk.
 
     Args:
