@@ -12,7 +12,6 @@ import numpy as np
 from ..contract import Backend
 from . import blas
 from .adamw import adamw
-from .attention import attention
 from .kernels import KERNELS
 
 
@@ -24,7 +23,7 @@ class NumpyBackend(Backend):
     def __init__(self) -> None:
         super().__init__(np)
         blas.keep_memory()
-        self.kernels = {"attention": attention} | KERNELS
+        self.kernels = KERNELS
         self.updates = {"adamw": adamw}
 
     def is_floating(self, array: Any) -> bool:
