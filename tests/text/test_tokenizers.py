@@ -2,7 +2,7 @@
 
 import codecs
 from collections import Counter
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tinyformer.errors import TinyformerError, UsageError
 from tinyformer.text import BPETokenizer, ByteTokenizer, CharTokenizer, make_tokenizer
-from tinyformer.text.bpe import apply_merges, split
+from tinyformer.text.bpe import apply_merges, pieces_of, split
 from tinyformer.text.bpe_training import count_pieces, train_bpe
 from tinyformer.text.vocabulary import default_vocabulary_size
 
@@ -108,12 +108,17 @@ def test_counting_pieces_is_bounded_and_keeps_the_frequent():
     assert counts[" often"] == 100
 
 
+def split_whole(chunks):
+    return [piece for pieces, words in split(chunks) for piece in [*pieces, *chain(*map(pieces_of, words))]]
+
+
 @MANY
 @example(b"two  spaces   three \n\n end  ")
+@example("no\u00a0break \u3000 wide\u3000 x \x1c \x1d y\x1e z".encode())
 @given(texts)
 def test_splitting_is_that_of_gpt2_for_pieces_up_to_the_longest(text):
     words = GPT2.findall(text.decode("utf-8", "surrogateescape"))
-    pieces = [piece for part in split([text]) for piece in part]
+    pieces = split_whole([text])
     if all(len(word) < 256 for word in words):
         assert pieces == words
     assert "".join(pieces) == "".join(words)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
-from .bpe import split
+from .bpe import REMEMBERED_CHARACTERS, pieces_of, split
 
 # More distinct pieces, or more bytes of them, take no part. In natural text they are rare ones, which could not earn
 # a merge; a text without spaces has few others, and its tables would outgrow the memory.
@@ -22,15 +22,31 @@ DISTINCT, DISTINCT_BYTES = 1 << 17, 2 << 20
 def count_pieces(counts: Counter[str], chunks: Iterable[bytes], *, most: int = DISTINCT) -> None:
     """Add the pieces of one text to `counts`, in bounded memory.
 
+    Words are counted first, and then the pieces of each distinct one. Most words of a text have occurred before, and
+    to split them is the dearer part: this takes half the time of splitting everything.
+
     Whenever there are more than 2 `most` distinct pieces, the rarest are forgotten until `most` are left. Of
     equally rare ones the last to appear goes first, so the result depends on nothing but the text.
     """
-    for pieces in split(chunks):
+    words: Counter[str] = Counter()
+    for pieces, found in split(chunks):
         counts.update(pieces)
-        if len(counts) > 2 * most:
-            kept = counts.most_common(most)
-            counts.clear()
-            counts.update(dict(kept))
+        words.update(found)
+        if sum(map(len, words)) > REMEMBERED_CHARACTERS or len(counts) > 2 * most:
+            _count_words(counts, words, most)
+    _count_words(counts, words, most)
+
+
+def _count_words(counts: Counter[str], words: Counter[str], most: int) -> None:
+    """Move words into the counts of pieces, and forget the rarest of these where there are too many."""
+    for word, count in words.items():
+        for piece in pieces_of(word):
+            counts[piece] += count
+    words.clear()
+    if len(counts) > 2 * most:
+        kept = counts.most_common(most)
+        counts.clear()
+        counts.update(dict(kept))
 
 
 def train_bpe(
