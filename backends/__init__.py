@@ -94,7 +94,7 @@ def _adopt(array: Any) -> Backend:
 
 def common(arrays: Iterable[Any]) -> Backend:
     """The one backend that all these arrays belong to; a TypeError where there are several, or no array."""
-    found = {of(array) for array in arrays}
+    found = {_by_type.get(type(array)) or _adopt(array) for array in arrays}
     if len(found) != 1:
         names = " and ".join(sorted(backend.name for backend in found)) or "none"
         raise TypeError(f"the inputs must be tensors of one backend, found {names}")

@@ -15,7 +15,7 @@ import contextvars
 import functools
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from . import backends
@@ -23,6 +23,7 @@ from . import backends
 Array = Any  # a raw array of any backend
 
 _recording = contextvars.ContextVar("recording", default=True)
+_NAMED = (ArithmeticError, IndexError, TypeError, ValueError)
 _serials = itertools.count()  # next() on it is atomic, so workers may record at once
 
 
@@ -34,7 +35,7 @@ class Node:
 
     __slots__ = ("dtype", "name", "serial", "shape", "sources", "vjp")
 
-    def __init__(self, name: str, sources: tuple[Node | Tensor | None, ...], vjp: Callable, out: Array) -> None:
+    def __init__(self, name: str, sources: Sequence[Node | Tensor | None], vjp: Callable, out: Array) -> None:
         self.name, self.sources, self.vjp = name, sources, vjp
         self.shape, self.dtype, self.serial = tuple(out.shape), out.dtype, next(_serials)
 
@@ -118,28 +119,26 @@ def primitive(function: Callable[..., tuple[Array, Callable]]) -> Callable[..., 
     @functools.wraps(function)
     def operation(*inputs: Any, **metadata: Any) -> Tensor:
         arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
-        with _naming(function.__name__, arrays):
-            xp = backends.common(x.array for x in inputs if isinstance(x, Tensor))
+        try:
+            xp = backends.common([x.array for x in inputs if isinstance(x, Tensor)])
             out, vjp = function(xp, *arrays, **metadata)
+        except _NAMED as error:
+            raise _named(error, function.__name__, arrays) from error
         result = Tensor(xp.asarray(out))
         if _recording.get():
-            sources = tuple((x.node or x) if isinstance(x, Tensor) and x.requires_grad else None for x in inputs)
-            if any(source is not None for source in sources):
+            sources = [(x.node or x) if isinstance(x, Tensor) and x.requires_grad else None for x in inputs]
+            if sources.count(None) < len(sources):
                 result.requires_grad, result.node = True, Node(function.__name__, sources, vjp, out)
         return result
 
     return operation
 
 
-@contextlib.contextmanager
-def _naming(name: str, arrays: Iterable[Any]) -> Iterator[None]:
-    """Put the operation and its shapes before the message of an error inside."""
-    try:
-        yield
-    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
-        kind = next(k for k in (ArithmeticError, IndexError, TypeError, ValueError) if isinstance(error, k))
-        shapes = ", ".join(str(tuple(getattr(a, "shape", ()))) for a in arrays)
-        raise kind(f"{name} of shapes {shapes}: {error}") from error
+def _named(error: Exception, name: str, arrays: Iterable[Any]) -> Exception:
+    """An error of the same kind whose message says in which operation it arose, and the shapes there."""
+    kind = next(kind for kind in _NAMED if isinstance(error, kind))
+    shapes = ", ".join(str(tuple(getattr(a, "shape", ()))) for a in arrays)
+    return kind(f"{name} of shapes {shapes}: {error}")
 
 
 def backward(loss: Tensor, gradient: Array | None = None) -> dict[Tensor, Array]:
@@ -170,10 +169,12 @@ def backward(loss: Tensor, gradient: Array | None = None) -> dict[Tensor, Array]
         sources, vjp, gradient = node.sources, node.vjp, gradients.pop(node)
         if vjp is None:
             raise RuntimeError(f"the graph behind this {node.name} was freed by an earlier backward; compute it again")
-        with _naming(f"gradient of {node.name}", [gradient]):
+        try:
             pulled = vjp(gradient)
             if not isinstance(pulled, tuple) or len(pulled) != len(sources):
                 raise ValueError(f"the vjp must return a tuple of {len(sources)}, one gradient for each input")
+        except _NAMED as error:
+            raise _named(error, f"gradient of {node.name}", [gradient]) from error
         node.sources, node.vjp = (), None
         for source, gradient in zip(sources, pulled):
             if source is not None:

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-_BLOCK = 1 << 14  # elements; five arrays of a block fit the second-level cache
+_BLOCK = 1 << 15  # elements; five arrays of a block fit the second-level cache
 
 
 def adamw(
