@@ -230,7 +230,12 @@ def _cross_entropy(draw: Draw, function: Callable):
     targets = draw.integers(v, n, m)
     weights = draw.pick(None, draw.positive(n, m))
     settings = {"total": draw.pick(None, 7.0), "smoothing": draw.pick(0.0, 0.1)}
-    return lambda x: function(x, targets, weights, **settings), draw.normal(n, m, v)
+    overwrite = draw.pick(True, False)  # a copy, which scale keeps no hold of
+
+    def loss(x):
+        return function(ops.scale(x, factor=1.0) if overwrite else x, targets, weights, overwrite=overwrite, **settings)
+
+    return loss, draw.normal(n, m, v)
 
 
 def _rotary(draw: Draw, function: Callable):
@@ -264,6 +269,12 @@ def _linear(draw: Draw, function: Callable):
     return function, draw.normal(*axes, d), draw.normal(d, f), *bias
 
 
+def _gated(draw: Draw, function: Callable):
+    shape = draw.pick(draw.sizes(2), (260, 127))  # beyond one block of elements
+    activation = draw.pick(*functional.ACTIVATIONS)
+    return lambda gate, up: function(gate, up, activation=activation), draw.apart(*shape), draw.normal(*shape)
+
+
 def _embedding(draw: Draw, function: Callable):
     rows, width, n = draw.sizes(3)
     ids = draw.integers(rows, n, 2)
@@ -272,7 +283,7 @@ def _embedding(draw: Draw, function: Callable):
 
 def _of_one(make: str = "normal", **choices: tuple) -> Callable[[Draw, Callable], tuple]:
     def case(draw: Draw, function: Callable):
-        shape = draw.pick(draw.sizes(2), (130, 127))  # beyond one block of elements
+        shape = draw.pick(draw.sizes(2), (260, 127))  # beyond one block of elements
         settings = {name: draw.pick(*values) for name, values in choices.items()}
         return lambda x: function(x, **settings), getattr(draw, make)(*shape)
 
@@ -284,6 +295,7 @@ COMPOSED: dict[str, Callable[[Draw, Callable], tuple]] = {
     "cross_entropy": _cross_entropy,
     "dropout": _dropout,
     "embedding": _embedding,
+    "gated": _gated,
     "gelu": _of_one(approximate=(True, False)),
     "layer_norm": _with((False, True), epsilon=(1e-5, 0.1)),
     "linear": _linear,

@@ -80,6 +80,7 @@ def test_kernels_are_used_where_they_are_supported(monkeypatch):
     fused.attention(*arrays((2, 1, 2, 2), (1, 1, 2, 2), (1, 1, 2, 2)), truths[:, :, :1], bias, truths, causal=True)
     fused.cross_entropy(*arrays((2, 3)), np.array([0, 1]))
     fused.dropout(*arrays((2, 3)), np.ones((2, 3), bool), rate=0.5)
+    fused.gated(*arrays((2, 3), (2, 3)), activation="silu")
     fused.gelu(*arrays((2, 3)))
     fused.layer_norm(*arrays((2, 3), (3,), (3,)))
     fused.linear(*arrays((2, 3), (3, 2)))

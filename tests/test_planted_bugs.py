@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.cases import COMPOSED, PRIMITIVES, Draw, compare_with_reference
 from tinyformer import backends, check_gradients, functional, fused, ops, tensor
-from tinyformer.backends.numpy import attention, kernels
+from tinyformer.backends.numpy import activations, attention, kernels, linear, loss, norms
 from tinyformer.backends.numpy.backend import NumpyBackend
 from tinyformer.gradcheck import GradientError
 
@@ -148,63 +148,63 @@ COMPOSITIONS = [
 KERNELS = [
     KernelBug(
         "layer norm kernel: the mean term lost",
-        kernels._layer_norm_backward,
-        "    product += scaled @ average\n",
+        norms._backward,
+        "            y -= g_rows @ share\n",
         "",
         "layer_norm",
     ),
     KernelBug(
         "layer norm kernel: the weight left out of the gradient",
-        kernels._layer_norm_backward,
-        "scaled = g * weight",
-        "scaled = g * 1.0",
+        norms._backward,
+        "np.multiply(g_rows, weight, out=y)",
+        "np.multiply(g_rows, 1.0, out=y)",
         "layer_norm",
     ),
     KernelBug(
         "RMS norm kernel: the normalising term lost",
-        kernels._rms_norm_backward,
-        "    scaled -= normal * (product @ average)\n",
+        norms._backward,
+        "        y -= n\n",
         "",
         "rms_norm",
     ),
     KernelBug(
         "gelu kernel: the 3 of the cube's slope lost",
-        kernels._gelu_tanh,
-        "square *= 1.5 * root * a",
-        "square *= 0.5 * root * a",
+        activations._gelu_tanh,
+        "slope *= 6.0 * root * a",
+        "slope *= 2.0 * root * a",
         "gelu",
     ),
     KernelBug(
         "gelu kernel: the density lost from the exact slope",
-        kernels._gelu_erf,
-        "    slope *= x\n",
+        activations._gelu_erf,
+        "    slope *= work\n",
         "",
         "gelu",
     ),
     KernelBug(
         "cross-entropy kernel: no -1 at the target",
-        kernels._cross_entropy_forward,
-        "    gradient[each, targets] -= weights * (1.0 - smoothing)\n",
+        loss._cross_entropy_forward,
+        "        part[each, target] -= weight * (1.0 - smoothing)\n",
         "",
         "cross_entropy",
     ),
     KernelBug(
         "cross-entropy kernel: the gradient that comes in is ignored",
-        kernels._cross_entropy_backward,
-        "gradient if g == 1.0 else gradient * g",
-        "gradient",
+        loss._cross_entropy_backward,
+        "gradient *= g",
+        "pass",
         "cross_entropy",
     ),
     KernelBug(
         "dropout kernel: what was dropped gets a gradient",
         kernels._dropout_backward,
-        "g * factor",
-        "g * factor.max()",
+        "_dropped(g, *saved)",
+        "g / (1.0 - saved[1])",
         "dropout",
     ),
     Bug(
         "linear kernel: weight not transposed",
-        kernels._linear_backward,
+        linear._linear_backward,
         "g @ weight.T",
         "g @ weight",
         square_linear,
@@ -218,17 +218,24 @@ KERNELS = [
     ),
     KernelBug(
         "relu kernel: every element gets the gradient",
-        kernels._relu_backward,
+        activations._relu_backward,
         "out > 0.0",
         "out >= 0.0",
         "relu",
     ),
     KernelBug(
         "silu kernel: the slope of the logistic function lost",
-        kernels._silu,
-        "    slope += out - out * slope\n",
+        activations._silu,
+        "    slope *= work\n",
         "",
         "silu",
+    ),
+    KernelBug(
+        "gated kernel: the gate's gradient without the other factor",
+        activations._gated_forward,
+        "        gate_slope *= up\n",
+        "",
+        "gated",
     ),
     KernelBug(
         "attention kernel: the softmax's sum term lost",

@@ -12,7 +12,9 @@ Read before: `ops.py`. Read next: `fused.py`, or go on to `nn/`.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 from . import ops
@@ -50,6 +52,25 @@ def gelu(x: Tensor, *, approximate: bool = True) -> Tensor:
         return x * (ops.erf(x * math.sqrt(0.5)) + 1.0) * 0.5
     inner = (x + x * x * x * 0.044715) * math.sqrt(2.0 / math.pi)
     return x * (ops.tanh(inner) + 1.0) * 0.5
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": gelu,
+    "gelu-exact": functools.partial(gelu, approximate=False),
+    "relu": relu,
+    "silu": silu,
+}
+
+
+def gated(gate: Tensor, up: Tensor, *, activation: str) -> Tensor:
+    """A gate's activation times another map of the same input: "GEGLU", "SwiGLU" and others (Shazeer 2020).
+
+    Args:
+        gate: `... f`.
+        up: `... f`.
+        activation: a key of `ACTIVATIONS`.
+    """
+    return ACTIVATIONS[activation](gate) * up
 
 
 def softmax(x: Tensor, mask: Array | None = None, *, axis: int = -1) -> Tensor:
@@ -211,6 +232,7 @@ def cross_entropy(
     *,
     total: float | None = None,
     smoothing: float = 0.0,
+    overwrite: bool = False,
 ) -> Tensor:
     """How surprised the softmax of the logits is by the targets, in nats: Σ w (-log p[target]) / total.
 
@@ -221,6 +243,8 @@ def cross_entropy(
         total: to divide by; default the sum of the weights, where a sum of 0 is a ValueError. Pieces of a batch that
             are all given the whole batch's total add up to the loss of the whole batch.
         smoothing: the share of the target's probability that is spread evenly over the vocabulary (Szegedy 2015, §7).
+        overwrite: allow a kernel to put the gradient where the logits are. They are gone afterwards: only for logits
+            that nothing else reads, not even the gradient of what made them.
 
     Returns:
         A scalar.

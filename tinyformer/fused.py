@@ -59,6 +59,7 @@ def fused(name: str, *, reference: Callable[..., Tensor]) -> Callable[..., Tenso
 attention = fused("attention", reference=functional.attention)
 cross_entropy = fused("cross_entropy", reference=functional.cross_entropy)
 dropout = fused("dropout", reference=functional.dropout)
+gated = fused("gated", reference=functional.gated)
 gelu = fused("gelu", reference=functional.gelu)
 layer_norm = fused("layer_norm", reference=functional.layer_norm)
 linear = fused("linear", reference=functional.linear)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract import Kernel
-from .activations import gelu, relu, silu
+from .activations import gated, gelu, relu, silu
 from .attention import attention
 from .linear import linear
 from .loss import cross_entropy
@@ -45,15 +45,21 @@ def _rotary_backward(xp, saved, g):
 rotary = Kernel(_rotary_forward, _rotary_backward)
 
 
+def _dropped(x, keep, rate):
+    """Numbers 0 and 1 become the result in place: a product with truth values would be three times as slow."""
+    out = keep.astype(x.dtype)
+    out *= 1.0 / (1.0 - rate)
+    out *= x
+    return out
+
+
 def _dropout_forward(xp, x, keep, *, rate):
-    """One factor for each element, 0 or 1 / (1 - rate), serves both directions."""
-    factor = keep.astype(x.dtype)
-    factor *= 1.0 / (1.0 - rate)
-    return x * factor, factor
+    """Keeps the truth values, a quarter of what factors would take in single precision."""
+    return _dropped(x, keep, rate), (keep, rate)
 
 
-def _dropout_backward(xp, factor, g):
-    return g * factor, None
+def _dropout_backward(xp, saved, g):
+    return _dropped(g, *saved), None
 
 
 dropout = Kernel(_dropout_forward, _dropout_backward, lambda x, keep, *, rate: keep is not None)
@@ -63,6 +69,7 @@ KERNELS: dict[str, Kernel] = {
     "attention": attention,
     "cross_entropy": cross_entropy,
     "dropout": dropout,
+    "gated": gated,
     "gelu": gelu,
     "layer_norm": layer_norm,
     "linear": linear,

@@ -1,4 +1,4 @@
-"""Cross-entropy, whose gradient is formed along with it.
+"""Cross-entropy, whose gradient is formed along with it, in blocks of rows that stay in cache.
 
 Read before: `kernels.py`.
 """
@@ -9,35 +9,47 @@ import numpy as np
 
 from ..contract import Kernel
 
+_BLOCK = 1 << 18  # elements of a block, about: 1 MB of float32
 
-def _cross_entropy_forward(xp, logits, targets, weights, *, total, smoothing):
-    """The loss, and in the array that held the exponentials, its gradient: (softmax - wanted) weight / total."""
+
+def _cross_entropy_forward(xp, logits, targets, weights, *, total, smoothing, overwrite):
+    """The loss, and in the array that held the exponentials, its gradient: (softmax - wanted) weight / total.
+
+    That array is the one of the logits where those may be overwritten, so that `... v` is held once.
+    """
     size = logits.shape[-1]
     xp.check_indices(targets, size, "targets")
     rows, targets = logits.reshape(targets.size, size), targets.reshape(-1)
-    each = np.arange(targets.size)
-    shift = rows.max(axis=1, keepdims=True)
-    gradient = rows - shift
-    wanted = gradient[each, targets] * (1.0 - smoothing)
-    if smoothing:
-        wanted += gradient.mean(axis=1) * smoothing
-    np.exp(gradient, out=gradient)
-    sums = gradient @ np.ones((size, 1), rows.dtype)
     weights = np.ones(targets.size, rows.dtype) if weights is None else weights.reshape(-1).astype(rows.dtype)
     total = float(weights.sum(dtype=np.float64)) if total is None else total
     if total == 0:
         raise ValueError("no target has a weight, so there is no mean loss")
     weights = weights / rows.dtype.type(total)
-    loss = np.dot(np.log(sums[:, 0]) - wanted, weights)
-    gradient *= weights[:, None] / sums
-    if smoothing:
-        gradient -= weights[:, None] * (smoothing / size)
-    gradient[each, targets] -= weights * (1.0 - smoothing)
-    return loss, gradient.reshape(logits.shape)
+    gradient = rows if overwrite else np.empty(rows.shape, rows.dtype)
+    nats, ones = np.empty(targets.size, rows.dtype), np.ones(size, rows.dtype)
+    count = max(1, _BLOCK // size)
+    for start in range(0, targets.size, count):
+        block = slice(start, start + count)
+        part, weight, target = gradient[block], weights[block], targets[block]
+        each = np.arange(target.size)
+        np.subtract(rows[block], rows[block].max(axis=1, keepdims=True), out=part)
+        wanted = part[each, target] * (1.0 - smoothing)
+        if smoothing:
+            wanted += part @ ones * (smoothing / size)
+        np.exp(part, out=part)
+        sums = part @ ones
+        nats[block] = np.log(sums) - wanted
+        part *= (weight / sums)[:, None]
+        if smoothing:
+            part -= weight[:, None] * (smoothing / size)
+        part[each, target] -= weight * (1.0 - smoothing)
+    return np.dot(nats, weights), gradient.reshape(logits.shape)
 
 
 def _cross_entropy_backward(xp, gradient, g):
-    return (gradient if g == 1.0 else gradient * g), None, None
+    if g != 1.0:
+        gradient *= g
+    return gradient, None, None
 
 
 cross_entropy = Kernel(_cross_entropy_forward, _cross_entropy_backward)

@@ -1,68 +1,100 @@
-"""Norms of each position.
+"""Norms of each position, in blocks of rows that stay in cache.
 
-Read before: `kernels.py`.
+What is summed along a row or over rows is a product with a vector: BLAS adds several numbers at once, where `sum` is
+bound by the latency of one addition after the other, or by a call for each row.
+
+Read before: `kernels.py`. Read next: `activations.py`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from ..contract import Kernel
 
+_BLOCK = 1 << 17  # elements of a block, about: 512 kB of float32
+
+
+def _blocks(shape: tuple[int, int]) -> Iterator[slice]:
+    """Rows of each block."""
+    rows = max(1, _BLOCK // shape[1])
+    return (slice(start, start + rows) for start in range(0, shape[0], rows))
+
 
 def _layer_norm_forward(xp, x, weight, bias, *, epsilon):
-    """Keeps the normalised rows and the reciprocal deviations; row sums are products with ones: BLAS does them best."""
+    """Keeps the normalised rows and the reciprocal deviations. The squares stand where the result will.
+
+    Forward and backward take 0.35 to 0.45 of the composed function's time.
+    """
     rows = x.reshape(-1, x.shape[-1])
     average = np.full((rows.shape[1], 1), 1.0 / rows.shape[1], rows.dtype)
-    normal = rows - rows @ average
-    reciprocal = 1.0 / np.sqrt(np.square(normal) @ average + epsilon)
-    normal *= reciprocal
-    out = normal * weight
-    if bias is not None:
-        out += bias
+    out, normal = np.empty(rows.shape, rows.dtype), np.empty(rows.shape, rows.dtype)
+    reciprocal = np.empty((rows.shape[0], 1), rows.dtype)
+    for block in _blocks(rows.shape):
+        n, y = normal[block], out[block]
+        np.subtract(rows[block], rows[block] @ average, out=n)
+        np.multiply(n, n, out=y)
+        np.divide(1.0, np.sqrt(y @ average + epsilon), out=reciprocal[block])
+        n *= reciprocal[block]
+        np.multiply(n, weight, out=y)
+        if bias is not None:
+            y += bias
     return out.reshape(x.shape), (normal, reciprocal, weight, bias is not None)
-
-
-def _layer_norm_backward(xp, saved, g):
-    """With n the normalised row: x̄ = (ĝ - mean(ĝ) - n mean(ĝ n)) / deviation, where ĝ = ḡ weight."""
-    normal, reciprocal, weight, biased = saved
-    shape, g = g.shape, g.reshape(normal.shape)
-    average = np.full((g.shape[1], 1), 1.0 / g.shape[1], g.dtype)
-    product = g * normal
-    grad_weight = product.sum(axis=0)
-    scaled = g * weight
-    product *= weight
-    np.multiply(normal, product @ average, out=product)
-    product += scaled @ average
-    scaled -= product
-    scaled *= reciprocal
-    return scaled.reshape(shape), grad_weight, g.sum(axis=0) if biased else None
-
-
-layer_norm = Kernel(_layer_norm_forward, _layer_norm_backward)
 
 
 def _rms_norm_forward(xp, x, weight, *, epsilon):
     """Keeps the normalised rows and the reciprocal root mean squares."""
     rows = x.reshape(-1, x.shape[-1])
     average = np.full((rows.shape[1], 1), 1.0 / rows.shape[1], rows.dtype)
-    reciprocal = 1.0 / np.sqrt(np.square(rows) @ average + epsilon)
-    normal = rows * reciprocal
-    return (normal * weight).reshape(x.shape), (normal, reciprocal, weight)
+    out, normal = np.empty(rows.shape, rows.dtype), np.empty(rows.shape, rows.dtype)
+    reciprocal = np.empty((rows.shape[0], 1), rows.dtype)
+    for block in _blocks(rows.shape):
+        n, y = normal[block], out[block]
+        np.multiply(rows[block], rows[block], out=y)
+        np.divide(1.0, np.sqrt(y @ average + epsilon), out=reciprocal[block])
+        np.multiply(rows[block], reciprocal[block], out=n)
+        np.multiply(n, weight, out=y)
+    return out.reshape(x.shape), (normal, reciprocal, weight)
+
+
+def _backward(saved, g, *, centred: bool):
+    """With n the normalised row and ĝ = ḡ weight: x̄ = (ĝ - mean(ĝ) - n mean(ĝ n)) / deviation, w̄ = Σ ḡ n, b̄ = Σ ḡ.
+
+    Without `centred`, mean(ĝ) and b̄ are left out. The means come from ḡ and ḡ n by products with weight / d, so that
+    ĝ is formed once, in the result; and n, which nothing needs later, becomes its own term: one array is made.
+    """
+    normal, reciprocal, weight = saved
+    g = g.reshape(normal.shape)
+    share = (weight / weight.dtype.type(weight.size))[:, None]
+    out = np.empty(normal.shape, normal.dtype)
+    grad_weight, grad_bias = np.zeros(weight.shape, weight.dtype), np.zeros(weight.shape, weight.dtype)
+    for block in _blocks(normal.shape):
+        n, g_rows, y = normal[block], g[block], out[block]
+        ones = np.ones(len(n), weight.dtype)
+        np.multiply(g_rows, n, out=y)
+        grad_weight += ones @ y
+        n *= y @ share
+        np.multiply(g_rows, weight, out=y)
+        y -= n
+        if centred:
+            grad_bias += ones @ g_rows
+            y -= g_rows @ share
+        y *= reciprocal[block]
+    return out, grad_weight, grad_bias
+
+
+def _layer_norm_backward(xp, saved, g):
+    *arrays, biased = saved
+    out, grad_weight, grad_bias = _backward(arrays, g, centred=True)
+    return out.reshape(g.shape), grad_weight, grad_bias if biased else None
 
 
 def _rms_norm_backward(xp, saved, g):
-    """With n the normalised row: x̄ = (ĝ - n mean(ĝ n)) / rms, where ĝ = ḡ weight."""
-    normal, reciprocal, weight = saved
-    shape, g = g.shape, g.reshape(normal.shape)
-    average = np.full((g.shape[1], 1), 1.0 / g.shape[1], g.dtype)
-    product = g * normal
-    grad_weight = product.sum(axis=0)
-    scaled = g * weight
-    product *= weight
-    scaled -= normal * (product @ average)
-    scaled *= reciprocal
-    return scaled.reshape(shape), grad_weight
+    out, grad_weight, _ = _backward(saved, g, centred=False)
+    return out.reshape(g.shape), grad_weight
 
 
+layer_norm = Kernel(_layer_norm_forward, _layer_norm_backward)
 rms_norm = Kernel(_rms_norm_forward, _rms_norm_backward)

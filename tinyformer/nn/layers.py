@@ -123,10 +123,10 @@ class FeedForward(Module):
         self.up = Linear(width, hidden, init, bias=bias, std=std)
         self.gate = Linear(width, hidden, init, bias=bias, std=std) if gated else None
         self.down = Linear(hidden, width, init, bias=bias, std=output_std)
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation
 
     def __call__(self, x: Tensor) -> Tensor:
         """`b t d` to `b t d`."""
         if self.gate is None:
-            return self.down(self.activation(self.up(x)))
-        return self.down(self.activation(self.gate(x)) * self.up(x))
+            return self.down(ACTIVATIONS[self.activation](self.up(x)))
+        return self.down(fused.gated(self.gate(x), self.up(x), activation=self.activation))

@@ -131,7 +131,7 @@ class NextSentence(MaskedLM):
         self.check(model)
         whole = batch if whole is None else whole
         hidden = model.hidden(*batch.ids, **batch.keywords, rng=rng)
-        tokens = at_targets(model, hidden, batch).nats(total=whole.tokens or 1.0)
+        tokens = at_targets(model, hidden, batch).nats(total=whole.tokens or 1.0, overwrite=True)
         return tokens + _judged(model, hidden, batch).nats(total=len(whole))
 
     @no_grad()

@@ -38,12 +38,15 @@ class Prediction(NamedTuple):
     targets: Array
     weights: Array | None = None
 
-    def nats(self, *, total: float, smoothing: float = 0.0) -> Tensor:
-        """The weighted cross-entropy divided by `total`, a scalar; see `functional.cross_entropy`."""
+    def nats(self, *, total: float, smoothing: float = 0.0, overwrite: bool = False) -> Tensor:
+        """The weighted cross-entropy divided by `total`, a scalar; see `functional.cross_entropy`.
+
+        With `overwrite`, the logits may be gone afterwards: a large vocabulary's are the largest array of a step.
+        """
         xp = self.logits.backend
         weights = None if self.weights is None else xp.from_host(self.weights)
         targets = xp.from_host(self.targets)
-        return fused.cross_entropy(self.logits, targets, weights, total=total, smoothing=smoothing)
+        return fused.cross_entropy(self.logits, targets, weights, total=total, smoothing=smoothing, overwrite=overwrite)
 
     def right(self, *, without: Sequence[int] = ()) -> Array:
         """Where the most probable token is the target: truth values on the host, `...`.
@@ -160,7 +163,7 @@ class Objective(abc.ABC):
             UsageError: the model is of another mode.
         """
         total = (batch if whole is None else whole).tokens or 1.0
-        return self.predict(model, batch, rng=rng).nats(total=total, smoothing=self.smoothing)
+        return self.predict(model, batch, rng=rng).nats(total=total, smoothing=self.smoothing, overwrite=True)
 
     @no_grad()
     def score(self, model: Any, batch: Batch) -> dict[str, float]:
