@@ -16,7 +16,6 @@ from ..objectives import Seq2Seq, SpanCorruption
 from ..objectives.masked import SHARE
 from ..objectives.span_corruption import SHORTEST
 
-_FUSED = ("gelu", "gelu-exact", "relu", "silu")  # these keep one array, as wide as their input; a gate three more
 PRETRAINING_HEADS = ("head transform", "next-sentence head")  # parts that published counts leave out
 
 
@@ -173,11 +172,11 @@ def _kept(config: ModelConfig, lengths: Lengths) -> int:
     (s, t, scored), d, f = lengths, config.width, config.hidden
     inner, dropout = config.heads * config.channels, bool(config.dropout)
     encoder, decoder, cross = _blocks(config)
+    truth = 0.25 * dropout  # values of one byte beside numbers of four
     # The norm and its output; queries, keys, values and joined heads; the dropout of what is added to the stream.
-    attention = 2 * d + 4 * inner + d * dropout
-    hidden = f + (2 * f if config.gated else 0) + (f if config.activation in _FUSED else 3 * f)
-    block = attention + 2 * d + hidden + d * dropout
-    truth = 0.25 * dropout  # values of one byte beside weights of four
+    attention = 2 * d + 4 * inner + d * truth
+    hidden = (3 if config.gated else 2) * f  # the activation's result, and what the gradients are multiplied by
+    block = attention + 2 * d + hidden + d * truth
 
     def weights(queries: int, keys: float) -> float:
         return config.heads * queries * keys * (1 + truth)
@@ -186,8 +185,9 @@ def _kept(config: ModelConfig, lengths: Lengths) -> int:
     kept += decoder * (t * block + weights(t, (t + 64) / 2))  # a causal attention works by blocks of 64 queries
     kept += cross * (t * (attention - 2 * inner) + s * 2 * inner + weights(t, s))
     # The transform's activation, its norm and the norm's output.
-    transform = d * (3 if config.activation in _FUSED else 5) * (config.head == "transform")
-    kept += 3 * d * (s + t) + scored * (2 * config.vocabulary + transform)
+    transform = 3 * d * (config.head == "transform")
+    # The logits become their own gradient.
+    kept += 3 * d * (s + t) + scored * (config.vocabulary + transform)
     return round(kept)
 
 
