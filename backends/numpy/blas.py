@@ -13,7 +13,10 @@ import sys
 
 _AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
 _CPUINFO = "/proc/cpuinfo"
+_VARIABLE = "OPENBLAS_CORETYPE"
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8  # <malloc.h>
+
+_reason = "OpenBLAS's own choice"  # for the kernels; set before NumPy is imported, and told by `kernels_reason`
 
 
 def choose_kernels() -> None:
@@ -22,11 +25,21 @@ def choose_kernels() -> None:
     On a Zen 5 the AVX-512 kernels multiply 1.9 times as fast. Intel processors get them without help. A user who has
     set OPENBLAS_CORETYPE keeps the choice. The last bits of products differ between kernels.
     """
-    if "numpy" in sys.modules or "OPENBLAS_CORETYPE" in os.environ or platform.machine() != "x86_64":
-        return
-    vendor, flags = _processor()
-    if vendor == "AuthenticAMD" and flags >= _AVX512:
-        os.environ["OPENBLAS_CORETYPE"] = "SkylakeX"
+    global _reason
+    if _VARIABLE in os.environ:
+        _reason = f"chosen by {_VARIABLE}={os.environ[_VARIABLE]}"
+    elif "numpy" in sys.modules:
+        _reason = "OpenBLAS's own choice, as NumPy was imported before tinyformer"
+    elif platform.machine() == "x86_64":
+        vendor, flags = _processor()
+        if vendor == "AuthenticAMD" and flags >= _AVX512:
+            os.environ[_VARIABLE] = "SkylakeX"
+            _reason = "chosen by tinyformer, as OpenBLAS by itself leaves AVX-512 unused on processors of AMD"
+
+
+def kernels_reason() -> str:
+    """Why OpenBLAS uses the kernels that it does, for a user."""
+    return _reason
 
 
 def _processor() -> tuple[str, set[str]]:
@@ -52,13 +65,24 @@ def keep_memory() -> None:
     Large temporaries are otherwise mapped and unmapped again and again, and the page faults cost more than the
     arithmetic: a training step went from 48.6 to 32.1 ms. One arena lets worker threads share what is kept.
     """
-    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+    if not _has_mallopt():
         return
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
     libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
     libc.mallopt(_M_TOP_PAD, 64 << 20)
     libc.mallopt(_M_ARENA_MAX, 1)
+
+
+def memory_settings() -> str:
+    """What `keep_memory` has done, for a user."""
+    if not _has_mallopt():
+        return "returned to the system as its C library sees fit; only glibc can be told to keep it"
+    return f"kept by {' '.join(platform.libc_ver())} for the next array, in one heap for all threads"
+
+
+def _has_mallopt() -> bool:
+    return sys.platform == "linux" and platform.libc_ver()[0] == "glibc"
 
 
 def describe() -> list[dict[str, object]]:

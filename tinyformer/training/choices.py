@@ -6,10 +6,10 @@ Read before: `config.py`, `tinyformer/models/presets.py`. Read next: `data.py`.
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Any
 
 from .. import backends, models, text
+from ..analysis.machine import usable_cores
 from ..errors import UsageError
 from ..models import ModelConfig
 from ..objectives import OBJECTIVES as KINDS
@@ -69,7 +69,7 @@ def settle(config: RunConfig, shape: ModelConfig, tokenizer: Any) -> RunConfig:
         learning_rate=float(f"{rate:.1g}") if config.learning_rate is None else config.learning_rate,
         warmup=config.steps // 20 if config.warmup is None else config.warmup,
         backend=choose_backend(config.backend),
-        threads=min(_processors(), config.batch_size) if config.threads is None else config.threads,
+        threads=min(usable_cores(), config.batch_size) if config.threads is None else config.threads,
     )
     if config.init_from is None:
         return settled
@@ -180,8 +180,3 @@ def _fitting(config: RunConfig, shape: ModelConfig) -> ModelConfig:
             "use --objective masked"
         )
     return shape
-
-
-def _processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
