@@ -279,7 +279,16 @@ def _end(event: Event) -> str:
         return f"one step took {event['seconds']:.2f} s; nothing was written"
     loss = f"validation loss {_loss(event['validation_loss'], event['validation'])} nats per token"
     done = ", ".join([f"done: step {event['step']}", loss, *_beside(event["validation"])])
-    return f"{done}, in {duration(event['seconds'])}\nnext: {event['next']}"
+    return "\n".join([f"{done}, in {duration(event['seconds'])}", *_speed(event), f"next: {event['next']}"])
+
+
+def _speed(event: Event) -> list[str]:
+    """How much of the machine's speed in matrix products a run used, where it was long enough to tell."""
+    if (rate := event.get("flops_per_second")) is None:
+        return []
+    peak = event["peak_flops_per_second"]
+    used = f"{100 * rate / peak:.0f} % of the {quantity(peak, 'FLOP/s')} that this machine reaches"
+    return [f"steps did {quantity(rate, 'FLOP/s')} of matrix products, {used}"]
 
 
 def _saved(event: Event) -> str:

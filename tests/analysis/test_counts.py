@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyformer import Tensor, backends, backward, no_grad, ops
+from tinyformer import Tensor, backends, backward, no_grad, ops, primitive
 from tinyformer.analysis import counts
 from tinyformer.models import ModelConfig, build, resolve
 from tinyformer.models.config import CHOICES
@@ -123,13 +123,20 @@ def test_the_published_sizing_of_gpt2_without_biases():
 
 @contextlib.contextmanager
 def matrix_products():
-    """A list to which each matrix product adds its FLOPs, with the composed functions instead of the kernels."""
-    made, multiply = [], ops.matmul
+    """A list to which each matrix product adds its FLOPs, also in gradients; with composed functions, not kernels."""
+    made, multiply = [], ops.matmul.__wrapped__
 
-    def counted(a, b):
-        out = multiply(a, b)
-        made.append(2 * out.array.size * a.shape[-1])
-        return out
+    @primitive
+    def counted(xp, a, b):
+        out, vjp = multiply(xp, a, b)
+        flops = 2 * out.size * a.shape[-1]
+        made.append(flops)
+
+        def counted_vjp(g):
+            made.extend([flops, flops])
+            return vjp(g)
+
+        return out, counted_vjp
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backends.get("numpy"), "kernels", {})
@@ -180,6 +187,24 @@ def batch_of(config, objective, rows):
     if objective in ("seq2seq", "next-sentence"):
         return made, made.corrupt([(tokens(length), tokens(length)) for _ in range(rows)], rngs)
     return made, made.corrupt([tokens(length) for _ in range(rows)], rngs)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_flops_of_a_training_step_are_its_matrix_products_but_for_those_that_a_causal_mask_hides(objective):
+    config = resolve(
+        mode=OBJECTIVES[objective].mode, vocabulary=130, layers=2, width=24, heads=3, context=28,
+        next_sentence=objective == "next-sentence",
+    )  # fmt: skip
+    model, (made_by, batch) = build(config), batch_of(config, objective, 3)
+    with matrix_products() as made:
+        backward(made_by.loss(model, batch))
+    source = 0 if config.mode == DECODER else batch.inputs.shape[1]
+    target = 0 if config.mode == ENCODER else batch.targets.shape[1]
+    lengths = counts.Lengths(source, target, target or int(batch.tokens) // 3)
+    assert counts.training_flops(config, 3, lengths) == sum(made)
+    later = int(np.triu(np.ones((target, target)), 1).sum())
+    hidden = later * config.layers * config.heads * config.channels * 2 * 2 * 3  # FLOPs, two products, and gradients
+    assert counts.needed_flops(config, 3, lengths) == sum(made) - 3 * hidden
 
 
 @given(st.sampled_from(["causal", "masked", "span-corruption", "seq2seq"]), st.integers(3, 300))

@@ -10,8 +10,9 @@ import pytest
 from tiny_runs import Events, result
 
 from tinyformer import models, text
+from tinyformer.analysis import counts
 from tinyformer.errors import TinyformerError, UsageError
-from tinyformer.training import checkpoint, data
+from tinyformer.training import checkpoint, data, loop
 from tinyformer.training.rundir import open_run
 from tinyformer.training.runlog import read_log
 from tinyformer.training.signals import Stopped
@@ -249,6 +250,23 @@ def test_a_dry_run_makes_one_step_and_leaves_nothing(config, tmp_path, monkeypat
     assert sum(facts["parameters_by_part"].values()) == facts["parameters"]
     assert facts["flops_per_step"] > 0
     assert facts["memory_per_step"]["weights"] == 4 * facts["parameters"]
+
+
+def test_the_end_compares_the_speed_of_the_steps_with_that_of_the_machine(config, out, monkeypatch):
+    monkeypatch.setattr(loop, "gemm_rate", lambda threads, *, dtype: {"float32": 1e9}[dtype] * threads)
+    monkeypatch.setattr(loop, "LONG_ENOUGH", 0.0)
+    events = Events()
+    end = train(config, events, out=out)
+    start, told = events.of("start")[0], events.of("train")
+    busy = sum(start["tokens_per_step"] / event["tokens_per_second"] for event in told)  # a line for each step
+    flops = len(told) * counts.needed_flops(models.ModelConfig(**start["model"]), config.rows_per_step)
+    assert end["flops_per_second"] == pytest.approx(flops / busy)
+    assert end["peak_flops_per_second"] == 2e9
+
+
+def test_a_short_run_has_no_speed_to_compare(config, out):
+    end = train(config, Events(), out=out)
+    assert end["flops_per_second"] is end["peak_flops_per_second"] is None
 
 
 @pytest.mark.parametrize(

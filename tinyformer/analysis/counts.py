@@ -145,6 +145,17 @@ def training_flops(config: ModelConfig, sequences: int = 1, lengths: Lengths | N
     return 3 * sequences * forward_flops(config, lengths)
 
 
+def needed_flops(config: ModelConfig, sequences: int = 1, lengths: Lengths | None = None) -> int:
+    """FLOPs that a training step cannot do without: as `training_flops`, less the scores that a causal mask hides.
+
+    What to divide by the time of a step, to compare with the rate of a plain matrix product ("model FLOPs utilization",
+    Chowdhery 2022, appendix B, which counts the hidden scores too).
+    """
+    target, (_, decoder, _) = (lengths or row_lengths(config)).target, _blocks(config)
+    hidden = decoder * target * (target - 1) // 2  # pairs of a query and a later key
+    return training_flops(config, sequences, lengths) - 3 * sequences * hidden * 4 * config.heads * config.channels
+
+
 def training_memory(
     config: ModelConfig, sequences: int, lengths: Lengths | None = None, *, itemsize: int = 4
 ) -> dict[str, int]:

@@ -23,7 +23,8 @@ from typing import Any
 #   saved       step, path
 #   warning     message
 #   end         run, step, loss, validation (figures), validation_loss, validation_bits_per_byte, seconds, next (a
-#               command, or None)
+#               command, or None); flops_per_second of the matrix products that the steps needed, and
+#               peak_flops_per_second of matrix products alone, both None after a short run
 # What a run has no figure for is None: bits per byte where not every token of the text is a target.
 Reporter = Callable[[dict[str, Any]], None]
 

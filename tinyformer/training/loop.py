@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from ..analysis.evaluation import figures
+from ..analysis.machine import gemm_rate
 from ..errors import TinyformerError
 from ..models import learning_rate_factors
 from . import outline, runlog, samples
@@ -30,6 +31,7 @@ VALIDATION_SHARE = 0.05  # of the time
 BASELINES = ("unigram_entropy", "unigram_accuracy", "next_sentence_chance")
 MOST_ALIKE = 0.75  # share of the pairs of one kind, above which next-sentence prediction teaches little
 SMALL_VALIDATION = 200_000  # tokens that the last validation takes in any case
+LONG_ENOUGH = 5.0  # seconds of steps, from which their speed is compared with that of the machine
 
 
 class Trainer:
@@ -90,7 +92,7 @@ class Trainer:
         if first == config.steps:
             warn(self._report, f"all {first} steps are done already; give a larger --steps to train on")
         self._stop.answer = "stopping after this step, then saving"
-        outcome, busy, tokens = None, 0.0, 0.0
+        outcome, busy, tokens, busy_before = None, 0.0, 0.0, 0.0
         for step in range(first + 1, config.steps + 1):
             last, step_began = step == config.steps, time.perf_counter()
             rate = self._rate(step)
@@ -100,7 +102,7 @@ class Trainer:
             self._report({"event": "step", "step": step, "steps": config.steps, "seconds_left": left})
             if step == 1 or step % config.log_every == 0 or last or not outcome.updated:
                 self._tell_training(step, outcome, rate, tokens / busy, left)
-                busy, tokens = 0.0, 0.0
+                busy, tokens, busy_before = 0.0, 0.0, busy_before + busy
             self._heed_failure(step, outcome, rate)
             if last or step % config.eval_every == 0:
                 self._validate(last)
@@ -122,6 +124,7 @@ class Trainer:
             "validation_loss": self.progress.validation.get("loss"),
             "validation_bits_per_byte": self.progress.validation.get("bits_per_byte"),
             "seconds": time.perf_counter() - began,
+            **self._speed(config.steps - first, busy_before),  # the last step is told of
             "next": samples.next_command(self.corpus, str(self.run.path)),
         }
         self._report(event)
@@ -220,6 +223,14 @@ class Trainer:
     def _baselines(self) -> dict[str, float | None]:
         """What to compare a validation with."""
         return {name: self.corpus.references.get(name) for name in BASELINES}
+
+    def _speed(self, steps: int, seconds: float) -> dict[str, float | None]:
+        """The rate of the matrix products that steps need, over all of their time, and the best of this machine."""
+        if seconds < LONG_ENOUGH or self.config.backend != "numpy":
+            return {"flops_per_second": None, "peak_flops_per_second": None}
+        done = steps * outline.needed_flops(self.config, self.model.config, self.corpus)
+        peak = gemm_rate(self._workers.count, dtype=self.config.precision)
+        return {"flops_per_second": done / seconds, "peak_flops_per_second": peak}
 
     def _sample(self) -> None:
         found = samples.sample(self.corpus, self.model, self.config.seed + self.progress.step)

@@ -65,6 +65,11 @@ def costs(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> dict[str, An
     }
 
 
+def needed_flops(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> int:
+    """FLOPs of the matrix products that a step needs, on rows like those of the first batch."""
+    return counts.needed_flops(shape, config.rows_per_step, _lengths(shape, _sample(config, corpus)))
+
+
 def check_memory(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> None:
     """Refuse a run that is far too large, which would push everything else out of memory before it is killed.
 
