@@ -32,9 +32,11 @@ class HostGenerator:
     def keep(self, shape: tuple[int, ...], probability: float) -> Any:
         count = self._count(shape)
         words = -(-count // 4)  # four times 16 bits in each; a float32 for each number would cost thrice
-        drawn = np.stack([stream.bit_generator.random_raw(words) for stream in self._streams])
-        bits = drawn.view(np.uint16)[:, :count]
-        return self._backend.from_host((bits < round(probability * (1 << 16))).reshape(shape))
+        kept = np.empty((len(self._streams), count), np.bool)
+        for stream, row in zip(self._streams, kept):
+            bits = stream.bit_generator.random_raw(words).view(np.uint16)
+            np.less(bits[:count], round(probability * (1 << 16)), out=row)
+        return self._backend.from_host(kept.reshape(shape))
 
     def _count(self, shape: tuple[int, ...]) -> int:
         """How many numbers each stream has to give."""

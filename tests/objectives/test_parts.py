@@ -1,6 +1,7 @@
 """What holds for every objective: parts add up, rows do not depend on each other, scores are what they say."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -44,6 +45,23 @@ def test_losses_and_gradients_of_parts_add_up(name, seed, cuts):
     for parameter in model.parameters().values():
         total = sum(gradients.get(parameter, 0.0) for gradients in found)
         np.testing.assert_allclose(total, expected.get(parameter, 0.0), rtol=0, atol=1e-12)
+
+
+@each
+def test_a_training_step_holds_its_logits_once_and_nothing_else_destroys_them(name):
+    objective, batch = drawn(name, 0, 20)
+    model = make(objective.mode, "float32", vocabulary=20000)
+    prediction = objective.predict(model, batch)
+    logits = prediction.logits.numpy().copy()
+    prediction.nats(total=1.0)
+    np.testing.assert_array_equal(prediction.logits.numpy(), logits)
+    del prediction
+    tracemalloc.start()
+    loss = objective.loss(model, batch)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert loss.requires_grad
+    assert logits.nbytes < taken < 1.3 * logits.nbytes
 
 
 @each
