@@ -270,7 +270,7 @@ def _linear(draw: Draw, function: Callable):
 
 
 def _gated(draw: Draw, function: Callable):
-    shape = draw.pick(draw.sizes(2), (260, 127))  # beyond one block of elements
+    shape = draw.sizes(2)
     activation = draw.pick(*functional.ACTIVATIONS)
     return lambda gate, up: function(gate, up, activation=activation), draw.apart(*shape), draw.normal(*shape)
 
@@ -283,7 +283,7 @@ def _embedding(draw: Draw, function: Callable):
 
 def _of_one(make: str = "normal", **choices: tuple) -> Callable[[Draw, Callable], tuple]:
     def case(draw: Draw, function: Callable):
-        shape = draw.pick(draw.sizes(2), (260, 127))  # beyond one block of elements
+        shape = draw.sizes(2)
         settings = {name: draw.pick(*values) for name, values in choices.items()}
         return lambda x: function(x, **settings), getattr(draw, make)(*shape)
 

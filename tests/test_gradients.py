@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.cases import COMPOSED, NOT_DIFFERENTIABLE, PRIMITIVES, Draw, compare_with_reference
 from tinyformer import Tensor, backends, backward, check_gradients, functional, fused, ops
-from tinyformer.backends.numpy import attention
+from tinyformer.backends.numpy import activations, attention, loss, norms
 from tinyformer.gradcheck import GradientError
 
 
@@ -46,6 +46,15 @@ def test_attention_kernel_one_row_of_the_batch_at_a_time(monkeypatch, data):
     """As it works where the scores are many."""
     monkeypatch.setattr(attention, "_SCORES", 1)
     compare_with_reference("attention", "float64", Draw(backends.get("numpy"), data))
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "gated", "gelu", "layer_norm", "rms_norm", "silu"])
+@given(data=st.data())
+def test_kernels_in_several_blocks(name, monkeypatch, data):
+    """As they work on arrays that are large; the last block is a short one."""
+    for module in (activations, loss, norms):
+        monkeypatch.setattr(module, "_BLOCK", 7)
+    compare_with_reference(name, "float64", Draw(backends.get("numpy"), data))
 
 
 def _public_functions(module) -> dict:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..contract import Kernel
 
-_BLOCK = 1 << 17  # elements of a block, about: 512 kB of float32
+_BLOCK = 1 << 18  # elements of a block, about: 1 MB of float32; smaller ones cost more calls than they save
 
 
 def _blocks(shape: tuple[int, int]) -> Iterator[slice]:
@@ -26,7 +26,8 @@ def _blocks(shape: tuple[int, int]) -> Iterator[slice]:
 def _layer_norm_forward(xp, x, weight, bias, *, epsilon):
     """Keeps the normalised rows and the reciprocal deviations. The squares stand where the result will.
 
-    Forward and backward take 0.35 to 0.45 of the composed function's time.
+    With backward, 0.45 to 0.5 of the composed function's time. Products with vectors and blocks are worth 0.85 of
+    that at 1024 rows of 256, and 0.6 at 4096 of 768, where whole arrays leave the cache.
     """
     rows = x.reshape(-1, x.shape[-1])
     average = np.full((rows.shape[1], 1), 1.0 / rows.shape[1], rows.dtype)
@@ -45,7 +46,7 @@ def _layer_norm_forward(xp, x, weight, bias, *, epsilon):
 
 
 def _rms_norm_forward(xp, x, weight, *, epsilon):
-    """Keeps the normalised rows and the reciprocal root mean squares."""
+    """Keeps the normalised rows and the reciprocal root mean squares. With backward, 0.5 of the composed time."""
     rows = x.reshape(-1, x.shape[-1])
     average = np.full((rows.shape[1], 1), 1.0 / rows.shape[1], rows.dtype)
     out, normal = np.empty(rows.shape, rows.dtype), np.empty(rows.shape, rows.dtype)
