@@ -159,6 +159,33 @@ def test_attention_with_large_scores(causal, masked, xp, dtype, path):
         assert np.isfinite(xp.to_host(pulled)).all()
 
 
+@pytest.mark.parametrize("level", [-3000.0, -70.0, 70.0, 3000.0])
+def test_attention_with_scores_far_from_zero(level, xp, dtype, path):
+    """A bias that all keys share changes nothing, though e to the power of it is no ordinary number."""
+    leaves, shown, bias = attention_inputs(xp, dtype)
+    q, k, v = (xp.to_host(leaf.array) for leaf in leaves)
+    away = tensor(xp, np.full(bias.shape, level), dtype)
+    factor = np.ones((2, 2, 70, 70))
+    expected = plain.attend(q, k, v, visible=np.broadcast_to(shown, factor.shape), factor=factor, scale=0.5)
+    out = path("attention")(*leaves, shown, away)
+    np.testing.assert_allclose(out.numpy(), expected, atol=1e-12 if dtype == "float64" else 1e-3)
+
+
+def test_attention_over_many_keys(xp, path):
+    """More than the kernel keeps weights for: it computes them again for the gradient."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((2, 1, length, 2)) for length in (70, 600, 600)]
+    shown, bias = xp.from_host(rng.random((2, 1, 1, 600)) < 0.7), rng.standard_normal((1, 1, 70, 600))
+    results = []
+    for attend in (path("attention"), functional.attention):
+        leaves = [tensor(xp, array, "float64") for array in (*arrays, bias)]
+        out = attend(*leaves[:3], shown, leaves[3], causal=True)
+        pulled = backward(out, out.array)
+        results.append([out.numpy(), *(xp.to_host(pulled[leaf]) for leaf in leaves)])
+    for fast, composed in zip(*results):
+        np.testing.assert_allclose(fast, composed, atol=1e-12)
+
+
 def attention_inputs(xp, dtype, *, huge=0.0):
     """Two rows of 70 positions, of which the second is all padding from 40 on; a first query that sees nothing."""
     rng = np.random.default_rng(0)

@@ -5,58 +5,12 @@ real one, so whatever calls it meets the bug. `pytest -v` on this file prints th
 what guards the operations every day: the cases of `tests/cases.py`, and `check_gradients`.
 """
 
-import dataclasses
-import functools
-import inspect
-import textwrap
-from collections.abc import Callable
-from types import CodeType
-
 import pytest
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
 
-from tests.cases import COMPOSED, PRIMITIVES, Draw, compare_with_reference
-from tinyformer import backends, check_gradients, functional, fused, ops, tensor
-from tinyformer.backends.numpy import activations, attention, kernels, linear, loss, norms
+from tests.cases import Draw
+from tests.planted import Bug, assert_caught
+from tinyformer import functional, ops, tensor
 from tinyformer.backends.numpy.backend import NumpyBackend
-from tinyformer.gradcheck import GradientError
-
-
-@dataclasses.dataclass(frozen=True)
-class Bug:
-    """A line of a function, and what a tired author might have written instead.
-
-    Attributes:
-        what: is wrong.
-        where: the function, with or without `@primitive`.
-        right: the text as it is; it occurs once.
-        wrong: the text in its place.
-        case: whose cases must catch it: a primitive or composed function by name, or a case.
-        fused: whether the case is put to the backend's kernel instead of the composed function.
-    """
-
-    what: str
-    where: Callable
-    right: str
-    wrong: str
-    case: str | Callable
-    fused: bool = False
-
-    def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        function = inspect.unwrap(self.where)
-        source = textwrap.dedent(inspect.getsource(function))
-        assert source.count(self.right) == 1, f"{function.__name__} no longer contains {self.right!r} once"
-        module = compile(source.replace(self.right, self.wrong), f"<{self.what}>", "exec")
-        (code,) = (c for c in module.co_consts if isinstance(c, CodeType) and c.co_name == function.__name__)
-        monkeypatch.setattr(function, "__code__", code)
-
-    def draw_case(self, draw: Draw) -> tuple:
-        if callable(self.case):
-            return self.case(draw)
-        if self.case in PRIMITIVES:
-            return PRIMITIVES[self.case](draw)
-        return COMPOSED[self.case](draw, (fused.registry if self.fused else vars(functional))[self.case])
 
 
 def square_matmul(draw: Draw) -> tuple:
@@ -65,17 +19,11 @@ def square_matmul(draw: Draw) -> tuple:
     return ops.matmul, draw.normal(n, n), draw.normal(n, n)
 
 
-def square_linear(draw: Draw) -> tuple:
-    n = draw.sizes(1)[0] + 1
-    return fused.linear, draw.normal(2, n), draw.normal(n, n), draw.normal(n)
-
-
 def cubic_permute(draw: Draw) -> tuple:
     n = draw.sizes(1)[0] + 1
     return lambda x: ops.permute_dims(x, axes=(2, 0, 1)), draw.normal(n, n, n)
 
 
-KernelBug = functools.partial(Bug, fused=True)
 ENGINE = [
     Bug(
         "broadcasting undone by a mean instead of a sum",
@@ -145,205 +93,8 @@ COMPOSITIONS = [
         "rms_norm",
     ),
 ]
-KERNELS = [
-    KernelBug(
-        "layer norm kernel: the mean term lost",
-        norms._backward,
-        "            y -= g_rows @ share\n",
-        "",
-        "layer_norm",
-    ),
-    KernelBug(
-        "layer norm kernel: the weight left out of the gradient",
-        norms._backward,
-        "np.multiply(g_rows, weight, out=y)",
-        "np.multiply(g_rows, 1.0, out=y)",
-        "layer_norm",
-    ),
-    KernelBug(
-        "RMS norm kernel: the normalising term lost",
-        norms._backward,
-        "        y -= n\n",
-        "",
-        "rms_norm",
-    ),
-    KernelBug(
-        "gelu kernel: the 3 of the cube's slope lost",
-        activations._gelu_tanh,
-        "slope *= 6.0 * root * a",
-        "slope *= 2.0 * root * a",
-        "gelu",
-    ),
-    KernelBug(
-        "gelu kernel: the density lost from the exact slope",
-        activations._gelu_erf,
-        "    slope *= work\n",
-        "",
-        "gelu",
-    ),
-    KernelBug(
-        "cross-entropy kernel: no -1 at the target",
-        loss._cross_entropy_forward,
-        "        part[each, target] -= weight * (1.0 - smoothing)\n",
-        "",
-        "cross_entropy",
-    ),
-    KernelBug(
-        "cross-entropy kernel: the gradient that comes in is ignored",
-        loss._cross_entropy_backward,
-        "gradient *= g",
-        "pass",
-        "cross_entropy",
-    ),
-    KernelBug(
-        "dropout kernel: what was dropped gets a gradient",
-        kernels._dropout_backward,
-        "_dropped(g, *saved)",
-        "g / (1.0 - saved[1])",
-        "dropout",
-    ),
-    Bug(
-        "linear kernel: weight not transposed",
-        linear._linear_backward,
-        "g @ weight.T",
-        "g @ weight",
-        square_linear,
-    ),
-    KernelBug(
-        "rotary kernel: turned the same way again",
-        kernels._rotary_backward,
-        "cos, -sin",
-        "cos, sin",
-        "rotary",
-    ),
-    KernelBug(
-        "relu kernel: every element gets the gradient",
-        activations._relu_backward,
-        "out > 0.0",
-        "out >= 0.0",
-        "relu",
-    ),
-    KernelBug(
-        "silu kernel: the slope of the logistic function lost",
-        activations._silu,
-        "    slope *= work\n",
-        "",
-        "silu",
-    ),
-    KernelBug(
-        "gated kernel: the gate's gradient without the other factor",
-        activations._gated_forward,
-        "        gate_slope *= up\n",
-        "",
-        "gated",
-    ),
-    KernelBug(
-        "attention kernel: the softmax's sum term lost",
-        attention._backward,
-        "        scores -= np.vecdot(g_rows, out[batch, :, rows])[..., None]\n",
-        "",
-        "attention",
-    ),
-    KernelBug(
-        "attention kernel: the mask of the dropout forgotten on the way back",
-        attention._backward,
-        "_dropped(g_rows @ value[batch, :, :seen].swapaxes(2, 3), keep, block, rate)",
-        "g_rows @ value[batch, :, :seen].swapaxes(2, 3)",
-        "attention",
-    ),
-    KernelBug(
-        "attention kernel: the scale of the scores forgotten",
-        attention._backward,
-        "        scores *= scale\n",
-        "",
-        "attention",
-    ),
-    KernelBug(
-        "attention kernel: a later block of queries overwrites what the keys got from an earlier one",
-        attention._backward,
-        "grad_key[batch, :, :seen] +=",
-        "grad_key[batch, :, :seen] =",
-        "attention",
-    ),
-    KernelBug(
-        "attention kernel: the bias forgotten",
-        attention._forward,
-        "weights += added[batch, :, rows, :seen]",
-        "pass",
-        "attention",
-    ),
-    KernelBug(
-        "attention kernel: a later block of queries gets the bias of the first",
-        attention._forward,
-        "added[batch, :, rows, :seen]",
-        "added[batch, :, : rows.stop - rows.start, :seen]",
-        "attention",
-    ),
-    KernelBug(
-        "attention kernel: the gradient of a shared bias is not summed over the batch",
-        attention._backward,
-        "scores.sum(axis=0)",
-        "scores[0]",
-        "attention",
-    ),
-    KernelBug(
-        "attention kernel: the bias gets the gradient of the product with the keys",
-        attention._backward,
-        "scores.sum(axis=0)",
-        "scale * scores.sum(axis=0)",
-        "attention",
-    ),
-]
-# Each of these is another function with its own right gradient: only the reference tells them apart.
-VALUES = [
-    Bug(
-        "attention kernel: the mask forgotten",
-        attention._forward,
-        "np.copyto(weights, -math.inf, where=hidden[batch, :, rows, :seen])",
-        "pass",
-        "attention",
-    ),
-    Bug(
-        "attention kernel: a later block of queries gets the mask of the first",
-        attention._forward,
-        "hidden[batch, :, rows, :seen]",
-        "hidden[batch, :, : rows.stop - rows.start, :seen]",
-        "attention",
-    ),
-    Bug(
-        "attention kernel: inf - inf where a query sees nothing",
-        attention._forward,
-        ", initial=lowest)",
-        ", initial=None)",
-        "attention",
-    ),
-    Bug("attention kernel: 0 / 0 where a query sees nothing", attention._forward, "total == 0", "0", "attention"),
-]
-BUGS = [*ENGINE, *OPS, *COMPOSITIONS, *KERNELS]
 
 
-@pytest.mark.parametrize("bug", [pytest.param(bug, id=bug.what) for bug in BUGS])
+@pytest.mark.parametrize("bug", [pytest.param(bug, id=bug.what) for bug in [*ENGINE, *OPS, *COMPOSITIONS]])
 def test_planted_bug_is_caught(bug, monkeypatch):
-    @settings(phases=[Phase.generate], report_multiple_bugs=False)
-    @given(data=st.data())
-    def check(data):
-        function, *arrays = bug.draw_case(Draw(backends.get("numpy"), data))
-        check_gradients(function, *arrays)
-
-    check()  # nothing is wrong yet
-    bug.plant(monkeypatch)
-    with pytest.raises(GradientError, match="wrong gradient of"):
-        check()
-
-
-@pytest.mark.parametrize("bug", [pytest.param(bug, id=bug.what) for bug in VALUES])
-def test_planted_value_is_caught(bug, monkeypatch):
-    @settings(phases=[Phase.generate], report_multiple_bugs=False)
-    @given(data=st.data())
-    def check(data):
-        compare_with_reference(bug.case, "float64", Draw(backends.get("numpy"), data))
-
-    check()  # nothing is wrong yet
-    bug.plant(monkeypatch)
-    with pytest.raises((AssertionError, RuntimeWarning)):  # a warning: NumPy's, of a NaN
-        check()
+    assert_caught(bug, monkeypatch)
