@@ -5,12 +5,13 @@ Read next: `kernels.py`.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from ..contract import Backend
-from . import blas
+from . import blas, products
 from .adamw import adamw
 from .kernels import KERNELS
 
@@ -25,6 +26,10 @@ class NumpyBackend(Backend):
         blas.keep_memory()
         self.kernels = KERNELS
         self.updates = {"adamw": adamw}
+
+    def sharing(self, threads: int) -> AbstractContextManager[None]:
+        """Inside, so many threads share each large product: for inference, which has no batch to share out."""
+        return products.sharing(threads)
 
     def is_floating(self, array: Any) -> bool:
         return array.dtype.kind == "f"

@@ -7,13 +7,19 @@ Read before: `tinyformer/models/decoder.py`, `encoder_decoder.py`. Read next: `s
 """
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
 
 from .. import backends
+from ..analysis.machine import usable_cores
 from ..errors import TinyformerError
 from ..tensor import Tensor, no_grad
+
+
+def _all_cores() -> AbstractContextManager[None]:
+    return backends.get("numpy").sharing(usable_cores())
 
 
 class State(Protocol):
@@ -80,7 +86,7 @@ class _ModelState(ABC):
         return self._read(self.window)
 
     def _read(self, ids: np.ndarray) -> np.ndarray:
-        with no_grad():
+        with no_grad(), _all_cores():
             logits = self._logits(ids).array[:, -1, : self.vocabulary]
         return finite(backends.of(logits).to_host(logits))
 
@@ -140,7 +146,7 @@ class EncoderDecoderState(_ModelState):
         self.memory = None
 
     def start(self) -> np.ndarray:
-        with no_grad():
+        with no_grad(), _all_cores():
             self.memory = self.model.encode(self.source)
         return super().start()
 

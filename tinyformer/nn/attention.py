@@ -39,7 +39,7 @@ class LayerCache:
     def __init__(
         self, shape: tuple[int, int, int, int], xp: Any, dtype: Any, *, memory: KeysValues | None = None
     ) -> None:
-        self.keys, self.values = xp.zeros(shape, dtype=dtype), xp.zeros(shape, dtype=dtype)
+        self.keys, self.values = xp.empty(shape, dtype=dtype), xp.empty(shape, dtype=dtype)
         self.length = 0
         self.memory = memory
 
@@ -54,7 +54,7 @@ class LayerCache:
         return KeysValues(Tensor(self.keys[:, :, :stop, :]), Tensor(self.values[:, :, :stop, :]))
 
     def select(self, rows: Array) -> None:
-        """Let batch row i continue what was row rows[i]; only what is filled is copied."""
+        """Let batch row i continue what was row rows[i]. Copied is what is filled, and of rows that moved."""
         self.keys, self.values = (self._rows(array, rows) for array in (self.keys, self.values))
         if self.memory is not None and self.memory.keys.shape[0] > 1:
             xp = backends.of(self.keys)
@@ -62,11 +62,16 @@ class LayerCache:
             self.memory = KeysValues(*(Tensor(xp.take(x.array, rows, axis=0)) for x in self.memory))
 
     def _rows(self, array: Array, rows: Array) -> Array:
-        xp = backends.of(array)
-        chosen = xp.zeros((rows.shape[0], *array.shape[1:]), dtype=array.dtype)
-        filled = array[:, :, : self.length, :]
-        chosen[:, :, : self.length, :] = xp.take(filled, xp.from_host(rows), axis=0)
-        return chosen
+        xp, count, filled = backends.of(array), rows.shape[0], array[:, :, : self.length, :]
+        if count > array.shape[0]:
+            array, moved = xp.empty((count, *array.shape[1:]), dtype=array.dtype), list(range(count))
+        else:
+            array, moved = array[:count, ...], [i for i in range(count) if rows[i] != i]
+        if moved:
+            chosen = xp.take(filled, xp.from_host(rows[moved]), axis=0)
+            for i, row in enumerate(moved):
+                array[row, :, : self.length, :] = chosen[i, ...]
+        return array
 
 
 class Cache:
@@ -175,6 +180,11 @@ class Attention(Module):
         if rng is not None and self.dropout:
             keep = rng.keep((x.shape[0], self.heads, x.shape[1], seen.keys.shape[2]), 1.0 - self.dropout)
         settings = {"causal": causal, "scale": self.scale, "dropout_rate": self.dropout}
+        rows = x.shape[0]
+        if memory is not None and rows > seen.keys.shape[0] and mask is bias is keep is None and not causal:
+            query = rearrange(query, "b h t c -> 1 h (b t) c")  # rows that share a memory ask it together
+            out = fused.attention(query, *seen, **settings)
+            return self.output(rearrange(out, "1 h (b t) c -> b t (h c)", b=rows))
         out = fused.attention(query, *seen, mask, bias, keep, **settings)
         return self.output(rearrange(out, "b h t c -> b t (h c)"))
 

@@ -31,7 +31,7 @@ class Linear(Module):
     def __init__(
         self, inputs: int, outputs: int, init: Initializer, *, bias: bool = True, std: float | None = 0.02
     ) -> None:
-        self.weight = init.normal(inputs, outputs, std=inputs**-0.5 if std is None else std)
+        self.weight = init.weight(inputs, outputs, std=inputs**-0.5 if std is None else std)
         self.bias = init.constant(outputs, value=0.0) if bias else None
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -86,6 +86,14 @@ class Initializer:
             return self.constant(*shape, value=0.0)
         return Tensor(self._random.normal(shape, self.dtype) * std, requires_grad=True)
 
+    def weight(self, inputs: int, outputs: int, *, std: float) -> Tensor:
+        """Normal numbers for a linear map, `inputs outputs`. What belongs to one output lies together in memory:
+        generating text multiplies it by a row at a time, which is then one dot product after the other.
+        """
+        columns = self.backend.empty((outputs, inputs), dtype=self.dtype)
+        columns[...] = self.normal(inputs, outputs, std=std).array.T
+        return Tensor(columns.T, requires_grad=True)
+
     def constant(self, *shape: int, value: float) -> Tensor:
         """One value everywhere."""
         return Tensor(self.backend.full(shape, value, dtype=self.dtype), requires_grad=True)
