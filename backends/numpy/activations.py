@@ -134,7 +134,7 @@ def _relu(x, out, slope, work):
 
 
 def _relu_forward(xp, x):
-    """Keeps the result, which the next layer keeps as well. With backward, 0.1 of the time of `where`, which branches."""
+    """Keeps the result, which the next layer keeps as well. With backward, 0.1 of the composed time."""
     out = np.maximum(x, 0.0)
     return out, out
 
