@@ -73,6 +73,35 @@ def test_gradients_add_up_in_place_and_absent_ones_are_zero():
     assert flat.gradient_norm() == pytest.approx(math.sqrt(12 + 12 + 1 + 4 + 9 + 16))
 
 
+@pytest.mark.parametrize("count", [2, 3, 7, 33])
+def test_a_step_in_parts_is_the_step(count, monkeypatch):
+    """Each worker adds up, measures and moves its stretch of the storage, wherever that cuts the parameters."""
+    monkeypatch.setattr("tinyformer.training.optimizer.WORTH", 1)
+    ends = []
+    for whole in (True, False):
+        given = parameters()
+        flat = FlatParameters(given, {"table": 3.0})
+        parts = [slice(None)] if whole else flat.parts(count)
+        assert len(parts) == (1 if whole else count)
+        rng, optimizer = np.random.default_rng(1), AdamW.of(flat, weight_decay=0.1)
+        for step in (1, 2):
+            passes = [{t: rng.standard_normal(t.shape) for t in given.values()} for _ in range(2)]
+            del passes[1][given["gain"]], passes[0][given["weight"]]
+            for number, gradients in enumerate(passes):
+                for part in parts:
+                    flat.accumulate(gradients, first=number == 0, part=part)
+            squares = sum(flat.gradient_square(part) for part in parts)
+            for part in parts:
+                optimizer.update(flat, learning_rate=0.1, step=step, gradient_scale=squares**-0.5, part=part)
+        ends.append([flat.values, flat.gradients, optimizer.first, optimizer.second])
+    for expected, found in zip(*ends):
+        np.testing.assert_allclose(found, expected, rtol=1e-14)
+
+
+def test_little_storage_is_not_shared_out():
+    assert FlatParameters(parameters()).parts(4) == [slice(0, 33)]
+
+
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(1, 6),

@@ -18,6 +18,8 @@ from typing import Any
 from ..tensor import Tensor
 
 Array = Any
+EVERYTHING = slice(None)
+WORTH = 1 << 16  # numbers, for which another thread is worth waking
 
 
 class FlatParameters:
@@ -67,26 +69,48 @@ class FlatParameters:
         pieces = (flat[place].reshape(shape) for place, shape in zip(self._places, self._shapes))
         return dict(zip(self.names, pieces))
 
-    def accumulate(self, gradients: Mapping[Tensor, Array], *, first: bool) -> None:
+    def parts(self, count: int) -> list[slice]:
+        """The storage in stretches of almost equal length for so many workers: fewer, where it would not pay."""
+        count = max(1, min(count, self.values.shape[0] // WORTH))
+        ends = [self.values.shape[0] * i // count for i in range(count + 1)]
+        return [slice(begin, end) for begin, end in itertools.pairwise(ends)]
+
+    def accumulate(self, gradients: Mapping[Tensor, Array], *, first: bool, part: slice = EVERYTHING) -> None:
         """Put one backward pass's gradients into the flat array, or add them to what is there.
 
         Args:
             gradients: as `backward` returns them. A parameter that is absent did not affect the loss.
             first: whether they replace what is there.
+            part: the stretch of the storage to do this for.
         """
-        for tensor, place in zip(self._tensors, self._places):
-            gradient = gradients.get(tensor)
+        for tensor, place, shape in zip(self._tensors, self._places, self._shapes):
+            gradient, shape = gradients.get(tensor), shape or (1,)
+            begin, end = _bounds(part, place.start, place.stop, math.prod(shape[1:]))
+            if begin == end or (gradient is None and not first):
+                continue
+            target = self.gradients[place].reshape(shape)[begin:end]
             if gradient is None:
-                if first:
-                    self.gradients[place] = 0
+                target[...] = 0
             elif first:
-                self.gradients[place] = gradient.reshape(-1)
+                target[...] = gradient.reshape(shape)[begin:end]
             else:
-                self.gradients[place] += gradient.reshape(-1)
+                target += gradient.reshape(shape)[begin:end]
+
+    def gradient_square(self, part: slice = EVERYTHING) -> float:
+        """The sum of the squares of all gradients in a stretch of the storage; not finite if any of them is not."""
+        return float(self.gradients[part] @ self.gradients[part])
 
     def gradient_norm(self) -> float:
-        """The Euclidean norm of all gradients together: not finite if any of them is not."""
-        return math.sqrt(float(self.gradients @ self.gradients))
+        """The Euclidean norm of all gradients together."""
+        return math.sqrt(self.gradient_square())
+
+
+def _bounds(part: slice, start: int, stop: int, unit: int = 1) -> tuple[int, int]:
+    """Which units of what lies from start to stop begin in a part: from the first to before the second."""
+    units = (stop - start) // unit
+    edges = (part.start or 0, stop if part.stop is None else part.stop)
+    begin, end = (min(max(math.ceil((edge - start) / unit), 0), units) for edge in edges)
+    return begin, end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +139,15 @@ class AdamW:
         xp = flat.backend
         return cls(xp.zeros_like(flat.values), xp.zeros_like(flat.values), **settings)
 
-    def update(self, flat: FlatParameters, *, learning_rate: float, step: int, gradient_scale: float = 1.0) -> None:
+    def update(
+        self,
+        flat: FlatParameters,
+        *,
+        learning_rate: float,
+        step: int,
+        gradient_scale: float = 1.0,
+        part: slice = EVERYTHING,
+    ) -> None:
         """Move the parameters one step along their gradients, with the backend's kernel where it has one.
 
         Args:
@@ -123,9 +155,12 @@ class AdamW:
             learning_rate: of this step.
             step: counted from 1.
             gradient_scale: factor on the gradients; below 1 where they are clipped.
+            part: the stretch of the storage to do this for.
         """
         update = flat.backend.updates.get("adamw", adamw)
-        for place, factor in flat.groups:
+        for group, factor in flat.groups:
+            begin, end = _bounds(part, group.start, group.stop)
+            place = slice(group.start + begin, group.start + end)
             update(
                 flat.values[place],
                 flat.gradients[place],
@@ -136,7 +171,7 @@ class AdamW:
                 beta2=self.beta2,
                 epsilon=self.epsilon,
                 weight_decay=self.weight_decay,
-                decay_end=min(flat.decay_end, place.stop) - place.start,
+                decay_end=min(max(flat.decay_end, place.start), place.stop) - place.start,
                 step=step,
                 gradient_scale=gradient_scale,
             )

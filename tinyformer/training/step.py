@@ -101,9 +101,14 @@ def accumulate_gradient(
         for part in split(micro, workers.count):
             jobs.append((range(row, row + len(part.inputs)), part))
             row += len(part.inputs)
-        for loss, gradients in workers.map(run, jobs):
-            flat.accumulate(gradients, first=not losses)
-            losses.append(loss)
+        found = workers.map(run, jobs)
+
+        def add(part: slice, found: list = found, first: bool = not losses) -> None:
+            for number, (_, gradients) in enumerate(found):
+                flat.accumulate(gradients, first=first and number == 0, part=part)
+
+        workers.map(add, flat.parts(workers.count))
+        losses += [loss for loss, _ in found]
     return math.fsum(losses) if all(map(math.isfinite, losses)) else math.nan
 
 
@@ -151,10 +156,12 @@ def training_step(
         workers: share the work.
     """
     loss = accumulate_gradient(model, objective, flat, batch, micros=micros, seed=seed, step=step, workers=workers)
-    norm = flat.gradient_norm()
+    parts = flat.parts(workers.count)
+    norm = math.sqrt(sum(workers.map(flat.gradient_square, parts)))
     finite = math.isfinite(loss) and math.isfinite(norm)
     if finite:
-        optimizer.update(flat, learning_rate=learning_rate, step=step, gradient_scale=clip_scale(norm, clip))
+        settings = {"learning_rate": learning_rate, "step": step, "gradient_scale": clip_scale(norm, clip)}
+        workers.map(lambda part: optimizer.update(flat, part=part, **settings), parts)
     return Outcome(loss, norm, finite)
 
 
