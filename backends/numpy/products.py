@@ -62,10 +62,11 @@ def product(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
     columns = weight.T
     large = rows.size * len(columns) >= _WORTH
     if len(rows) <= _FEW and columns.flags.c_contiguous and rows.dtype == weight.dtype:
+        if len(rows) == 1:  # one thread takes almost all there is of memory's speed
+            return np.vecdot(columns, rows)[None]
         out = np.empty((len(columns), len(rows)), rows.dtype)
         part = functools.partial(_dots if len(rows) < 4 else _small_products, rows)
-        # One row is bound by memory, of which one thread takes almost all there is.
-        _share(part, columns, out, worth=large and len(rows) > 1)
+        _share(part, columns, out, worth=large)
         return np.ascontiguousarray(out.T)
     if large and _crew.get()[0] > 1:
         out = np.empty((len(rows), len(columns)), np.result_type(rows, weight))
