@@ -23,7 +23,7 @@ from tinyformer.models import build, resolve
 from .parent import Entry, started, take_turns
 from .report import note
 
-PROMPT, TOKENS = list(range(1000, 1016)), 256
+PROMPT, TOKENS, READS = list(range(1000, 1016)), 256, 32
 ALIKE = 16  # tokens in which both sides must agree; later a tie may fall otherwise, for want of further digits
 
 OURS, PEER = Entry("tinyformer", "generation_ours"), Entry("transformers", "generation_transformers")
@@ -54,9 +54,9 @@ def measure(name: str, *, rounds: int, threads: int, text: Path | None) -> dict[
     with tempfile.TemporaryDirectory(prefix="tinyformer-") as folder:
         weights = write_model(Path(folder))
         with started(entries, Path(folder), threads) as contenders:
-            times = take_turns(contenders, rounds)
+            times = take_turns(contenders, rounds, long=True)
             first = {contender.entry.name: contender.first for contender in contenders}
-    times[READ.name] = [TOKENS * time for time in times[READ.name]]
+    times[READ.name] = [TOKENS / READS * time for time in times[READ.name]]
     return {
         "case": name,
         "threads": threads,

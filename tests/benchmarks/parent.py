@@ -98,12 +98,19 @@ def started(entries: Sequence[Entry], folder: Path, threads: int) -> Iterator[li
         yield contenders
 
 
-def take_turns(contenders: Sequence[Contender], rounds: int) -> dict[str, list[float]]:
+def take_turns(contenders: Sequence[Contender], rounds: int, *, long: bool = False) -> dict[str, list[float]]:
     """Seconds of a step, the median of a turn, for each contender and round.
 
     Every round begins with another contender, so that none always follows the same one.
+
+    Args:
+        contenders: who take turns.
+        rounds: how often.
+        long: whether one step fills a turn in any case.
     """
-    steps = {contender: max(1, round(TURN / min(contender.ask("run", 1)))) for contender in contenders}
+    steps = dict.fromkeys(contenders, 1)
+    if not long:
+        steps = {contender: max(1, round(TURN / min(contender.ask("run", 1)))) for contender in contenders}
     times = {contender.entry.name: [] for contender in contenders}
     for number in range(rounds):
         begin = number % len(contenders)

@@ -64,7 +64,7 @@ def terminal(case: dict[str, Any]) -> str:
                 f"  {name}",
                 seconds(Spread.of(found["seconds"])),
                 "" if name == "tinyformer" else _ratio(case, name),
-                f"{case['amount'] / median(found['seconds']):,.{case['digits']}f} {case['unit']}/s",
+                _rate(case, found),
                 "" if found.get("peak") is None else f"{found['peak'] / 1e6:,.0f} MB",
                 "" if share(case, name) is None else share(case, name).show(".0%"),
             )
@@ -88,6 +88,13 @@ def share(case: dict[str, Any], name: str) -> Spread | None:
     return Spread.of(case["flops"] / time / rate for time, rate in zip(times, case["gemm"], strict=True))
 
 
+def _rate(case: dict[str, Any], found: dict[str, Any]) -> str:
+    """How much a contender does in a second; nothing where a case has no amount."""
+    if "amount" not in case:
+        return ""
+    return f"{case['amount'] / median(found['seconds']):,.{case['digits']}f} {case['unit']}/s"
+
+
 def _ratio(case: dict[str, Any], name: str) -> str:
     found = case["contenders"]
     if "tinyformer" not in found:
@@ -105,7 +112,7 @@ def markdown(cases: Sequence[dict[str, Any]]) -> str:
     for case in cases:
         found = case["contenders"]
         ours = found["tinyformer"]
-        rate = f"{case['amount'] / median(ours['seconds']):,.{case['digits']}f} {case['unit']}/s"
+        rate = _rate(case, ours) or seconds(Spread.of(ours["seconds"]))
         peaks = [found.get(name, {}).get("peak") for name in ("tinyformer", "torch")]
         part = share(case, "tinyformer")
         rows.append(

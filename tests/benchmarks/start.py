@@ -43,8 +43,5 @@ def measure(name: str, *, rounds: int, threads: int, text: Path | None) -> dict[
     return {
         "case": name,
         "threads": threads,
-        "amount": len(content) / 1e6,
-        "unit": "MB",
-        "digits": 2,
         "contenders": {"tinyformer": {"seconds": times[1:], "first": None, "wrong": None}},
     }

@@ -61,7 +61,7 @@ def measure(name: str, *, rounds: int, threads: int, text: Path | None) -> list[
 def _measure(sides: dict[str, str], form: str, folder: Path, rounds: int, threads: int) -> dict[str, Any]:
     entries = [Entry(name, module, form) for name, module in sides.items()]
     with started(entries, folder, threads) as contenders:
-        times = take_turns(contenders, rounds)
+        times = take_turns(contenders, rounds, long=True)
         first = {contender.entry.name: contender.first for contender in contenders}
     ours = first["tinyformer"]
     return {
