@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-_BLOCK = 1 << 15  # elements; five arrays of a block fit the second-level cache
+_BLOCK = 1 << 16  # elements: few enough to stay in the second-level cache, enough for two workers not to wait much
 
 
 def adamw(
@@ -46,24 +46,26 @@ def adamw(
         step: counted from 1, for the correction of the running means' start at 0.
         gradient_scale: factor on the gradients, for clipping.
     """
-    step_size = learning_rate / (1.0 - beta1**step)
-    root_scale = 1.0 / math.sqrt(1.0 - beta2**step)
-    scratch = np.empty((2, min(_BLOCK, max(parameters.size, 1))), parameters.dtype)
+    # m ← β₁m + (1-β₁)g and v ← β₂v + (1-β₂)g², with g = scale · gradient; then p ← p - η m̂ / (√v̂ + ε), where
+    # m̂ = m / (1-β₁ⁿ) and v̂ = v / (1-β₂ⁿ). Factors of whole arrays are drawn together, so that each costs a pass less.
+    mean_factor = gradient_scale * (1.0 - beta1)
+    square_factor = gradient_scale * math.sqrt(1.0 - beta2)
+    correction = math.sqrt(1.0 - beta2**step)
+    step_size = learning_rate / (1.0 - beta1**step) * correction
+    scratch = np.empty(min(_BLOCK, max(parameters.size, 1)), parameters.dtype)
     starts = sorted({*range(0, parameters.size, _BLOCK), min(decay_end, parameters.size)})
     for start, stop in zip(starts, [*starts[1:], parameters.size]):
-        p, m, v = parameters[start:stop], first[start:stop], second[start:stop]
-        g, work = scratch[0, : stop - start], scratch[1, : stop - start]
-        np.multiply(gradients[start:stop], gradient_scale, out=g)
+        p, g, m, v = (array[start:stop] for array in (parameters, gradients, first, second))
+        work = scratch[: stop - start]
+        np.multiply(g, mean_factor, out=work)
         m *= beta1
-        np.multiply(g, 1.0 - beta1, out=work)
         m += work
-        g *= g
-        g *= 1.0 - beta2
+        np.multiply(g, square_factor, out=work)
+        work *= work
         v *= beta2
-        v += g
+        v += work
         np.sqrt(v, out=work)
-        work *= root_scale
-        work += epsilon
+        work += epsilon * correction
         np.divide(m, work, out=work)
         work *= step_size
         if start < decay_end:
