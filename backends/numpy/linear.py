@@ -21,6 +21,7 @@ def _linear_forward(xp, x, weight, bias):
 
 
 def _linear_backward(xp, saved, g):
+    """x̄ = ḡ Wᵀ, W̄ = xᵀ ḡ and b̄ = Σ ḡ, each one product over all positions; nothing is copied to be transposed."""
     rows, weight, biased = saved
     shape, g = g.shape[:-1], g.reshape(rows.shape[0], -1)
     grad_bias = np.ones((1, g.shape[0]), g.dtype) @ g if biased else None  # BLAS adds rows up faster than sum
