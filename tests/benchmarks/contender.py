@@ -30,11 +30,14 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def resident(kind: str) -> int | None:
-    """Bytes of memory that this process holds ("VmRSS"), or held at most ("VmHWM"); None where the system is silent."""
+    """Bytes of memory that this process holds ("VmRSS"), or held at most ("VmHWM"); None where the system is silent.
+
+    Without the pages of files, such as of libraries, which the system drops and reads again as it likes.
+    """
     if not STATUS.exists():
         return None
-    found = re.search(rf"^{kind}:\s+(\d+) kB$", STATUS.read_text(encoding="ascii"), re.MULTILINE)
-    return None if found is None else 1024 * int(found[1])
+    found = dict(re.findall(r"^(\w+):\s+(\d+) kB$", STATUS.read_text(encoding="ascii"), re.MULTILINE))
+    return 1024 * (int(found[kind]) - int(found["RssFile"])) if {kind, "RssFile"} <= found.keys() else None
 
 
 def peak_growth(step: Callable[[], Any], steps: int, before: int | None) -> int | None:
