@@ -267,6 +267,12 @@ def test_a_training_step_takes_the_estimated_memory_within_a_factor_of_one_and_a
     assert taken / 1.5 < estimate["activations"] + estimate["gradients"] < taken * 1.5
 
 
+def test_each_worker_takes_the_memory_of_another_gradient():
+    config = resolve("tiny", vocabulary=256)
+    one, three = (sum(counts.training_memory(config, 4, workers=n).values()) for n in (1, 3))
+    assert three - one == 2 * 4 * sum(p.array.size for p in build(config, seed=None).parameters().values())
+
+
 @pytest.mark.parametrize(("mode", "objective"), [(DECODER, "causal"), (BOTH, "seq2seq")])
 def test_what_a_head_transform_keeps_for_the_backward_pass_is_estimated_too(mode, objective):
     def kept(head):

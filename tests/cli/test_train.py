@@ -62,12 +62,12 @@ def test_a_dry_run_of_a_model_that_does_not_fit_tells_its_costs_all_the_same(fol
 
     monkeypatch.setattr("tinyformer.models.build", build)
     sizes = ["--width", "12288", "--heads", "96", "--layers", "96", "--context", "16", "--tokenizer", "bytes"]
-    result = run("train", "data.txt", *sizes, "--dry-run")
+    result = run("train", "data.txt", *sizes, "--threads", "1", "--dry-run")
     assert result.exit_code == 1
     *shown, error = result.stderr.splitlines()
     assert "  stack.blocks.95.attention.query.weight   12288 x 12288" in shown
     assert any("memory in all" in line and " TB" in line for line in shown)
-    assert error.startswith("Error: this run needs about 2,798.1 GB and the machine has ")
+    assert error.startswith("Error: this run needs about 3,492.7 GB and the machine has ")
 
 
 def test_overfitting_one_batch_drives_the_loss_down(folder):

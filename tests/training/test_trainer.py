@@ -250,6 +250,7 @@ def test_a_dry_run_makes_one_step_and_leaves_nothing(config, tmp_path, monkeypat
     assert sum(facts["parameters_by_part"].values()) == facts["parameters"]
     assert facts["flops_per_step"] > 0
     assert facts["memory_per_step"]["weights"] == 4 * facts["parameters"]
+    assert facts["memory_per_step"]["gradients of workers"] == config.threads * 4 * facts["parameters"]
 
 
 def test_the_end_compares_the_speed_of_the_steps_with_that_of_the_machine(config, out, monkeypatch):

@@ -28,6 +28,9 @@ class Unallocated(nn.Initializer):
     def normal(self, *shape: int, std: float) -> Tensor:
         return self.constant(*shape, value=0.0)
 
+    def weight(self, inputs: int, outputs: int, *, std: float) -> Tensor:
+        return self.constant(inputs, outputs, value=0.0)
+
     def constant(self, *shape: int, value: float) -> Tensor:
         return Tensor(self.backend.broadcast_to(self.backend.zeros((), dtype=self.dtype), shape), requires_grad=True)
 
@@ -104,7 +107,8 @@ def _lengths(shape: ModelConfig, batch: Batch) -> counts.Lengths:
 
 def _memory(config: RunConfig, shape: ModelConfig, lengths: counts.Lengths) -> dict[str, int]:
     itemsize = 8 if config.precision == "float64" else 4
-    return counts.training_memory(shape, config.batch_size, lengths, itemsize=itemsize)
+    workers = min(config.threads or 1, config.batch_size)
+    return counts.training_memory(shape, config.batch_size, lengths, itemsize=itemsize, workers=workers)
 
 
 def _gigabytes(count: int) -> str:
