@@ -39,7 +39,7 @@ def test_single_precision_and_other_types(layout):
         found = product(rows, weight)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, rows.astype(float) @ weight.astype(float), atol=2e-5)
-        mixed = product(rows.astype(float), weight)
+        mixed = product(rows, weight.astype(float))
         assert mixed.dtype == np.float64
         np.testing.assert_allclose(mixed, rows.astype(float) @ weight.astype(float), atol=1e-12)
 
