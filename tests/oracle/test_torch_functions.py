@@ -75,6 +75,22 @@ def rms_norm(draw):
     )
 
 
+def gated(draw):
+    shape = draw.sizes(2)
+    activations = {
+        "gelu": lambda x: F.gelu(x, approximate="tanh"),
+        "gelu-exact": F.gelu,
+        "relu": F.relu,
+        "silu": F.silu,
+    }
+    name = draw.pick(*activations)
+    return (
+        lambda function: lambda gate, up: function(gate, up, activation=name),
+        lambda gate, up: activations[name](gate) * up,
+        [draw.apart(*shape), draw.normal(*shape)],
+    )
+
+
 def gelu(draw):
     approximate = draw.pick(True, False)
     return (
@@ -202,6 +218,7 @@ CASES = {
     "cross_entropy": cross_entropy,
     "dropout": dropout,
     "embedding": embedding,
+    "gated": gated,
     "gelu": gelu,
     "layer_norm": layer_norm,
     "linear": linear,
