@@ -26,12 +26,12 @@ class Kernel(NamedTuple):
         forward: `forward(xp, *arrays, **metadata) -> (out, saved)`; absent optional arrays come as None.
         backward: `backward(xp, saved, gradient) -> gradients`, one for each array argument, None where the
             argument has no gradient (integers, masks, absent ones).
-        supports: `supports(*arrays, **metadata) -> bool`; where it says no, the composed function runs.
+        supports: `supports(*arrays, **metadata) -> bool`; where it says no, the composed function runs. None: always.
     """
 
     forward: Callable[..., tuple[Array, Any]]
     backward: Callable[..., tuple[Array | None, ...]]
-    supports: Callable[..., bool] = lambda *arrays, **metadata: True
+    supports: Callable[..., bool] | None = None
 
 
 class Generator(Protocol):

@@ -44,11 +44,12 @@ def fused(name: str, *, reference: Callable[..., Tensor]) -> Callable[..., Tenso
     def dispatch(*inputs: Any, **given: Any) -> Tensor:
         if len(inputs) < required:  # some by keyword, or missing, which the reference says best
             return reference(*inputs, **given)
-        inputs += tuple(given.pop(p.name, p.default) for p in arrays[len(inputs) :])
+        for parameter in arrays[len(inputs) :]:
+            inputs += (given.pop(parameter.name, parameter.default),)
         metadata = defaults | given
         kernel = inputs[0].backend.kernels.get(name)
-        raw = (x.array if isinstance(x, Tensor) else x for x in inputs)
-        if kernel is None or not kernel.supports(*raw, **metadata):
+        raw = [x.array if isinstance(x, Tensor) else x for x in inputs]
+        if kernel is None or (kernel.supports and not kernel.supports(*raw, **metadata)):
             return reference(*inputs, **metadata)
         return operation(*inputs, kernel=kernel, metadata=metadata)
 

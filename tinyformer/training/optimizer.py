@@ -60,6 +60,8 @@ class FlatParameters:
         self.backend = xp = self._tensors[0].backend
         self.values = xp.empty(ends[-1], dtype=self._tensors[0].dtype)
         self.gradients = xp.zeros_like(self.values)
+        views = self.views(self.gradients).values()
+        self._rows = [view if view.ndim else view.reshape(1) for view in views]  # of each gradient, to be cut by rows
         for tensor, view in zip(self._tensors, self.views(self.values).values()):
             view[...] = tensor.array
             tensor.array = view
@@ -83,18 +85,17 @@ class FlatParameters:
             first: whether they replace what is there.
             part: the stretch of the storage to do this for.
         """
-        for tensor, place, shape in zip(self._tensors, self._places, self._shapes):
-            gradient, shape = gradients.get(tensor), shape or (1,)
-            begin, end = _bounds(part, place.start, place.stop, math.prod(shape[1:]))
-            if begin == end or (gradient is None and not first):
+        for tensor, place, target in zip(self._tensors, self._places, self._rows):
+            gradient = gradients.get(tensor)
+            if gradient is None and not first:
                 continue
-            target = self.gradients[place].reshape(shape)[begin:end]
+            rows = slice(*_bounds(part, place.start, place.stop, units=len(target)))
             if gradient is None:
-                target[...] = 0
+                target[rows] = 0
             elif first:
-                target[...] = gradient.reshape(shape)[begin:end]
+                target[rows] = gradient.reshape(target.shape)[rows]
             else:
-                target += gradient.reshape(shape)[begin:end]
+                target[rows] += gradient.reshape(target.shape)[rows]
 
     def gradient_square(self, part: slice = EVERYTHING) -> float:
         """The sum of the squares of all gradients in a stretch of the storage; not finite if any of them is not."""
@@ -105,11 +106,12 @@ class FlatParameters:
         return math.sqrt(self.gradient_square())
 
 
-def _bounds(part: slice, start: int, stop: int, unit: int = 1) -> tuple[int, int]:
-    """Which units of what lies from start to stop begin in a part: from the first to before the second."""
-    units = (stop - start) // unit
-    edges = (part.start or 0, stop if part.stop is None else part.stop)
-    begin, end = (min(max(math.ceil((edge - start) / unit), 0), units) for edge in edges)
+def _bounds(part: slice, start: int, stop: int, *, units: int) -> tuple[int, int]:
+    """Of what lies from start to stop, in so many units: the first that begins in a part, and the last, plus one."""
+    if part == EVERYTHING or start == stop or (part.start <= start and stop <= part.stop):
+        return 0, units
+    size = (stop - start) // units
+    begin, end = (min(max(math.ceil((edge - start) / size), 0), units) for edge in (part.start, part.stop))
     return begin, end
 
 
@@ -159,7 +161,7 @@ class AdamW:
         """
         update = flat.backend.updates.get("adamw", adamw)
         for group, factor in flat.groups:
-            begin, end = _bounds(part, group.start, group.stop)
+            begin, end = _bounds(part, group.start, group.stop, units=group.stop - group.start)
             place = slice(group.start + begin, group.start + end)
             update(
                 flat.values[place],
