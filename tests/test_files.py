@@ -14,6 +14,10 @@ OLD = {"a": b"old a", "b": b"old b"}
 NEW = {"a": b"new a", "b": b"new b", "c": b"", "d": b"d"}
 
 
+def pieces(contents):
+    return {name: [text[:3], memoryview(text)[3:]] for name, text in contents.items()}
+
+
 def write_file(path, content):
     with replacing(path) as file:
         file.write(content)
@@ -28,7 +32,7 @@ def content(directory):
 
 def save(directory):
     """Replaces a directory and a file: every path through the module."""
-    write_directory(directory / "d", NEW)
+    write_directory(directory / "d", pieces(NEW))
     write_file(directory / "f", b"new f")
 
 
@@ -124,11 +128,11 @@ def test_a_kill_at_every_call_leaves_the_old_or_the_new(tmp_path, monkeypatch):
             original(args[0], args[1][: len(args[1]) // 2])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    write_directory(tmp_path / "1", OLD)
+    write_directory(tmp_path / "1", pieces(OLD))
     write_file(tmp_path / "f", b"old f")
 
     def write_beside():
-        write_directory(tmp_path / "2", NEW)
+        write_directory(tmp_path / "2", pieces(NEW))
         write_file(tmp_path / "f", b"new f")
 
     n, seen = 0, set()
@@ -177,7 +181,7 @@ def test_an_error_without_a_number_still_says_why(place, monkeypatch):
 
     monkeypatch.setattr(files.os, "write", vague)
     with pytest.raises(WriteError, match="3 requested and 2 written; check the disk"):
-        write_directory(place / "d", NEW)
+        write_directory(place / "d", pieces(NEW))
 
 
 def test_a_pipe_in_place_of_a_file_does_not_wait(tmp_path):

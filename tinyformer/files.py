@@ -15,7 +15,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,23 +46,24 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         _sync_directory(path.parent)
 
 
-def write_directory(path: Path, contents: Mapping[str, bytes], *, alone: bool = True) -> None:
+def write_directory(path: Path, contents: Mapping[str, Sequence[bytes | memoryview]], *, alone: bool = True) -> None:
     """Create or replace a directory of files durably; all of them appear together, or none.
 
     Args:
         path: of the directory, whose parent exists.
-        contents: of the files in it, by name.
+        contents: of the files in it, by name, each in pieces, so that none needs to be put together in memory.
         alone: whether the parent holds only such directories, so that all that failed attempts left there may go.
 
     Raises:
         WriteError: names the path, the reason and a remedy.
     """
     with _reporting(path):
-        temporary = _make_room(path, sum(map(len, contents.values())), "" if alone else path.name)
+        needed = sum(len(piece) for pieces in contents.values() for piece in pieces)
+        temporary = _make_room(path, needed, "" if alone else path.name)
         with _removed_on_failure(temporary):
             os.mkdir(temporary)
-            for name, content in contents.items():
-                _write(temporary / name, content)
+            for name, pieces in contents.items():
+                _write(temporary / name, pieces)
             _sync_directory(temporary)
             if path.exists():  # a damaged one: a rename does not replace a directory that holds something
                 os.rename(path, path.with_name(f"{TEMPORARY}old-{path.name}"))
@@ -154,12 +155,13 @@ def _removed_on_failure(temporary: Path) -> Iterator[None]:
         raise
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest[:_CHUNK]) :]
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(descriptor, rest[:_CHUNK]) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -56,6 +57,18 @@ def test_what_is_saved_is_loaded_and_the_last_two_are_kept(tmp_path):
     holds(load(tmp_path / "step-000007"), 7)
     assert newest(tmp_path).state["validation"] == {"loss": 1.5}
     assert newest(tmp_path, optimizer=False).optimizer == {}
+
+
+def test_saving_and_loading_take_no_copy_of_the_arrays(tmp_path):
+    model, optimizer = {"w": np.zeros(1 << 20, "f4")}, {"first.w": np.zeros(1 << 20, "f4")}
+    tracemalloc.start()
+    try:
+        found = load(save(tmp_path, 1, model, optimizer, STATE))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.model["w"].nbytes == 1 << 22
+    assert peak < 1 << 20
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])

@@ -152,9 +152,9 @@ def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> Fami
     family = family_of(config)
     weights = checkpoint.load_weights(path, on_damage=warn)[0]
     tokenizer = load_tokenizer(run.tokenizer_file)
-    contents = {name: _json(content) for name, content in tokenizers.write(tokenizer, config).items()}
+    contents = {name: [_json(content)] for name, content in tokenizers.write(tokenizer, config).items()}
     options = options_for(family, config, tokenizer) | {"dtype": run.config().precision}
-    contents |= {CONFIG: _json(options), SINGLE: _encode(family.rows(config), weights)}
+    contents |= {CONFIG: [_json(options)], SINGLE: _encode(family.rows(config), weights)}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -186,7 +186,7 @@ def options_for(family: Family, config: models.ModelConfig, tokenizer: Any) -> d
     return family.config_json(config) | tokenizers.special_ids(tokenizer, config.mode)
 
 
-def _encode(rows: list[Row], arrays: Mapping[str, np.ndarray]) -> bytes:
+def _encode(rows: list[Row], arrays: Mapping[str, np.ndarray]) -> list[bytes | memoryview]:
     return tensorfile.encode(to_theirs(rows, arrays), metadata={"format": "pt"})
 
 

@@ -19,7 +19,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,8 @@ class Checkpoint:
         path: its directory.
         step: updates of the weights so far.
         state: the content of state.json.
-        model: the weights, by name.
-        optimizer: the running means, `first.NAME` and `second.NAME`; empty where they were not asked for.
+        model: the weights, by name: pages of the file, see `tensorfile.read`.
+        optimizer: the running means, `first.NAME` and `second.NAME`, likewise; empty where they were not asked for.
     """
 
     path: Path
@@ -83,8 +83,8 @@ def save(
     Args:
         directory: of the run's checkpoints, which exists.
         step: updates of the weights so far.
-        model: the weights by name, NumPy arrays.
-        optimizer: the running means, NumPy arrays.
+        model: the weights by name, NumPy arrays; not copied, so they must not change meanwhile.
+        optimizer: the running means, likewise.
         state: the rest of state.json: seed, tokens_seen, failures, validation, config_digest, fingerprint.
         good: step of the earlier one to keep: the last that the run wrote or read, and so knows to be in order. Any
             other may be damaged. None, or one of a later step, stands for the newest before `step`.
@@ -96,11 +96,11 @@ def save(
         WriteError: it could not be written. Those before it are untouched.
     """
     contents = {MODEL: tensorfile.encode(model), OPTIMIZER: tensorfile.encode(optimizer)}
-    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    checksums = {name: _checksum(pieces) for name, pieces in contents.items()}
     sealed = {"format": FORMAT, "step": step, **state, "sha256": checksums}
     sealed["seal"] = _seal(sealed)
     path = directory / f"step-{step:06d}"
-    files.write_directory(path, {**contents, STATE: json.dumps(sealed, indent=2).encode()})
+    files.write_directory(path, contents | {STATE: [json.dumps(sealed, indent=2).encode()]})
     with contextlib.suppress(OSError):  # it is saved; an old one that cannot be removed now is removed next time
         others = _steps(directory)
         if good is None or good > step:
@@ -237,6 +237,13 @@ def _steps(directory: Path) -> dict[int, Path]:
     except FileNotFoundError:
         return {}
     return dict(sorted(((int(match[1]), path) for match, path in found), reverse=True))
+
+
+def _checksum(pieces: Iterable[bytes | memoryview]) -> str:
+    checksum = hashlib.sha256()
+    for piece in pieces:
+        checksum.update(piece)
+    return checksum.hexdigest()
 
 
 def _seal(state: dict[str, Any]) -> str:

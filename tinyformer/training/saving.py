@@ -75,7 +75,7 @@ class RunState:
             TinyformerError: no checkpoint is in order, or the weights do not fit.
         """
         weights, _ = checkpoint.load_weights(path, on_damage=lambda message: warn(self._report, message))
-        weights = {name: array.astype(self._config.precision) for name, array in weights.items()}
+        weights = {name: array.astype(self._config.precision, copy=False) for name, array in weights.items()}
         checkpoint.check_names(self._model.parameters(), weights, Path(path))
         self._model.assign(weights)
 
@@ -112,8 +112,8 @@ class RunState:
         """
         if self._saved == self.step:
             return
-        xp = self._flat.backend
-        if not bool(xp.all(xp.isfinite(self._flat.values))):
+        xp, values = self._flat.backend, self._flat.values
+        if not bool(xp.isfinite(xp.max(values)) & xp.isfinite(xp.min(values))):  # in no memory; both hand on a NaN
             good = f"the last good state is that of step {self._saved}"
             raise TinyformerError(f"the weights are no longer finite at step {self.step}; {good}")
         state = {

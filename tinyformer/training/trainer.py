@@ -86,6 +86,7 @@ def resume(path: str | Path, reporter: Reporter, changes: dict[str, Any] | None 
             raise UsageError(f"{run.path} has done {saved.step} steps; give --steps {saved.step} or more")
         with _trainer(run, config, shape, corpus, reporter, stop) as trainer:
             trainer.progress.restore(saved)
+            del saved  # or its files would keep their place on the disk when they are removed
             if config != stored:
                 run.write_config(config)
             trainer.announce()
