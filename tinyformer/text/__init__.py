@@ -1,8 +1,8 @@
 """Text in, token ids out: tokenizers, corpora on the disk, and the windows that training reads.
 
 Reading order: `spans`, `special`, `tokenizers`, `words`, `bpe`, `bpe_training`, `huggingface`, `vocabulary`,
-`token_file`, `documents`, `corpus`, `parts`, `pairs`, `batches`, and `sources`, which cuts rows for an objective. The
-others know nothing about tensors or objectives; read `tinyformer.tensor` before or after, as you like.
+`token_file`, `documents`, `encoding`, `corpus`, `parts`, `pairs`, `batches`, and `sources`, which cuts rows for an
+objective. The others know nothing about tensors or objectives; read `tinyformer.tensor` before or after, as you like.
 """
 
 from .batches import Shuffle, Windows, scoring_rows

@@ -1,21 +1,20 @@
 """A corpus of any size as token files: encoded as a stream, and split into what is trained on and what is held out.
 
-Read before: `token_file.py`, `documents.py`. Read next: `batches.py`.
+Read before: `token_file.py`, `encoding.py`. Read next: `batches.py`.
 """
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import UsageError
-from .documents import BREAK, documents
+from .documents import BREAK
+from .encoding import Encode, encoding
 from .spans import Progress, Span, read_chunks, read_texts, spans, validation_file, warn_of_bytes, watch_utf8
 from .token_file import TokenFile, write_tokens
-from .tokenizers import Tokenizer, decoded
+from .tokenizers import Tokenizer
 
 LINE = re.compile(rb"\n")
 LINE_SEARCH_BYTES = 1 << 16
@@ -28,6 +27,7 @@ def encode_corpus(
     target: Path | str,
     *,
     document: tuple[int, int] | None = None,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> TokenFile:
     """Tokenise text files, one after the other, into one token file, which appears whole or not at all.
@@ -38,21 +38,23 @@ def encode_corpus(
         target: the token file to write.
         document: ids that are put before and after each document. Blank lines, and the ends of files, separate
             documents; they themselves are left out, and each document is encoded by itself.
+        processes: that a long text may be shared out over; the ids are the same whatever their number.
         progress: called with bytes done, bytes in all, and what is being done.
 
     Raises:
         UsageError: a file is missing, a directory or empty.
         TinyformerError: a file cannot be read or encoded, or `target` cannot be written (disk full).
     """
-    texts = read_texts(spans(paths), progress, "encoding the text")
-    return _encode_texts(texts, tokenizer, Path(target), document)
+    texts = spans(paths)
+    with encoding(tokenizer, document, processes, sum(map(len, texts))) as encode:
+        return _encode_texts(read_texts(texts, progress, "encoding the text"), tokenizer, encode, Path(target))
 
 
 def _encode_texts(
     texts: Iterable[tuple[Span, Iterable[bytes]]],
     tokenizer: Tokenizer,
+    encode: Encode,
     target: Path,
-    document: tuple[int, int] | None,
     found_bytes: Callable[[Path], object] = lambda path: None,
 ) -> TokenFile:
     with write_tokens(target, tokenizer.vocabulary_size) as writer:
@@ -60,25 +62,9 @@ def _encode_texts(
             writer.text_bytes += len(span)
             if tokenizer.kind != "chars":  # which stops at anything but UTF-8 by itself
                 chunks = watch_utf8(chunks, partial(found_bytes, span.path))
-            for ids in _encode(chunks, tokenizer, span.path, document):
+            for ids in encode(chunks, span.path):
                 writer.write(ids)
     return TokenFile.open(target)
-
-
-def _encode(
-    chunks: Iterable[bytes], tokenizer: Tokenizer, path: Path, document: tuple[int, int] | None
-) -> Iterator[np.ndarray]:
-    """The ids of one text, or of one document after the other."""
-    if document is None:
-        yield from tokenizer.encode_stream(chunks, path)
-        return
-    begin, end = (np.array([i]) for i in document)
-    if tokenizer.kind == "chars":  # so that a message counts the bytes of the file and not of the document
-        chunks = (text.encode() for text in decoded(chunks, str(path)))
-    for text in documents(chunks):
-        yield begin
-        yield from tokenizer.encode_stream(text, path)
-        yield end
 
 
 def split_corpus(
@@ -90,6 +76,7 @@ def split_corpus(
     context: int,
     row_tokens: int | None = None,
     document: tuple[int, int] | None = None,
+    processes: int = 1,
     progress: Progress | None = None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> tuple[TokenFile, TokenFile]:
@@ -106,6 +93,7 @@ def split_corpus(
         row_tokens: tokens that a row of that context takes, by default one more; both parts must hold at least
             one row.
         document: ids around each document, as for `encode_corpus`.
+        processes: that a long text may be shared out over, as for `encode_corpus`.
         progress: called with bytes done, bytes in all, and what is being done.
         warn: told, in a sentence, of each file that is not UTF-8.
 
@@ -120,11 +108,13 @@ def split_corpus(
     sizes = [sum(map(len, part)) for part in parts]
     found_bytes = warn_of_bytes(warn)  # one file may lie in both parts
 
-    def encode(part, name, before=0):
-        read = read_texts(part, progress, "encoding the text", before=before, total=sum(sizes))
-        return _encode_texts(read, tokenizer, Path(folder) / name, document, found_bytes)
+    with encoding(tokenizer, document, processes, sum(sizes)) as encode:
 
-    train, held_out = encode(parts[0], "train.tokens"), encode(parts[1], "validation.tokens", sizes[0])
+        def write(part, name, before=0):
+            read = read_texts(part, progress, "encoding the text", before=before, total=sum(sizes))
+            return _encode_texts(read, tokenizer, encode, Path(folder) / name, found_bytes)
+
+        train, held_out = write(parts[0], "train.tokens"), write(parts[1], "validation.tokens", sizes[0])
     if min(len(train), len(held_out)) < needed:
         raise UsageError(_too_short(len(train), len(held_out), context, needed, None if own else validation))
     return train, held_out

@@ -222,6 +222,7 @@ def split_text(
     *,
     validation: float | Path | str,
     context: int,
+    processes: int = 1,
     progress: Progress | None = None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> tuple[TokenFile, TokenFile]:
@@ -234,6 +235,7 @@ def split_text(
         folder: an existing folder for the two token files.
         validation: a file of its own, or the fraction to take from the end.
         context: of the model.
+        processes: that a long text may be shared out over; pairs are encoded by one.
         progress: called with bytes done, bytes in all, and what is being done.
         warn: told, in a sentence, of each file that is not UTF-8.
 
@@ -246,7 +248,7 @@ def split_text(
     if isinstance(objective, Seq2Seq):
         return split_pairs(paths, tokenizer, folder, most=context, **settings)
     needed = context if isinstance(objective, NextSentence) else objective.row_tokens(context)
-    layout = {"context": context, "row_tokens": needed, "document": _document(objective)}
+    layout = {"context": context, "row_tokens": needed, "document": _document(objective), "processes": processes}
     train, held_out = split_corpus(paths, tokenizer, folder, **layout, **settings)
     own = [validation] if isinstance(validation, str | Path) else paths
     _check_documents(objective, train, paths, "to train on")

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import text
 from ..analysis.evaluation import Baseline, Unigram
+from ..analysis.machine import usable_cores
 from ..errors import TinyformerError, UsageError
 from ..models import ModelConfig
 from ..objectives import Batch, Objective
@@ -147,6 +148,7 @@ def prepare(
         run.path,
         validation=config.validation,
         context=shape.context,
+        processes=config.threads or usable_cores(),
         progress=progress,
         warn=warn,
     )
