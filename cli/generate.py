@@ -81,8 +81,6 @@ def command(
     options = Options(**settings, stop=tuple(text.encode() for text in stop))
     start = given_text(prompt, prompt_file)
 
-    import threadpoolctl
-
     from ..generation import generate
     from ..text.special import SPELLINGS
 
@@ -93,12 +91,11 @@ def command(
     if answers:
         start = without_line_end(start)
     shown = (start + b"\t" * answers) if (not answers if echo is None else echo) else b""
-    with threadpoolctl.threadpool_limits(1, "blas"):  # the products are small: threads would wait for each other
-        pieces = generate(model, tokenizer, start, options)
-        if as_json:
-            _print_json(pieces, start, options)
-        else:
-            _print_text(pieces, shown, options)
+    pieces = generate(model, tokenizer, start, options)
+    if as_json:
+        _print_json(pieces, start, options)
+    else:
+        _print_text(pieces, shown, options)
 
 
 def _check_together(given: set[str], greedy: bool, beams: int | None) -> None:
