@@ -1,7 +1,9 @@
 """How fast this machine multiplies matrices: the rate that a training step is measured against.
 
 A thread for each worker multiplies squares of float32, all at once, with NumPy and BLAS at one thread in each: the
-products of a training step at their best.
+products of a training step at their best. It takes its turns like every other contender, so that a step and the rate it
+is divided by come from the same seconds; `analysis.machine.gemm_rate`, the best of a fifth of a second, which training
+and `doctor` tell, was 1.5 to 4 % higher in the same run.
 
 Read before: `contender.py`.
 """

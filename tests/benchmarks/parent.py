@@ -1,7 +1,7 @@
 """Contenders as child processes, and rounds in which they take turns.
 
-A machine's speed drifts by tens of per cent, with its temperature and with what else runs. So no two contenders are
-measured one after the other: in each round each of them makes some steps, and what is compared are the times of one
+A machine's speed drifts by tens of per cent, with its temperature and with what else runs. So no contender is measured
+to the end before another begins: in each round each of them makes some steps, and what is compared are the times of one
 round.
 
 Read before: `contender.py`. Read next: `training.py`.
@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import click
+
 from .report import note
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +34,7 @@ class Entry(NamedTuple):
     form: str = ""
 
 
-class Failed(Exception):
+class Failed(click.ClickException):
     """A contender ended before it answered; the message is the last line that it wrote."""
 
 
@@ -85,13 +87,19 @@ class Contender:
 
 @contextlib.contextmanager
 def started(entries: Sequence[Entry], folder: Path, threads: int) -> Iterator[list[Contender]]:
-    """Contenders that are ready; one that fails is left out, with a line that says why."""
+    """Contenders that are ready; one that fails is left out, with a line that says why.
+
+    Raises:
+        Failed: the first of them, which all others are compared with, cannot be left out.
+    """
     with contextlib.ExitStack() as stack:
         contenders = []
         for entry in entries:
             try:
                 contenders.append(Contender(entry, folder, threads))
             except Failed as reason:
+                if not contenders:
+                    raise
                 note(f"{entry.name} is left out: {reason}")
                 continue
             stack.callback(contenders[-1].close)
@@ -101,7 +109,8 @@ def started(entries: Sequence[Entry], folder: Path, threads: int) -> Iterator[li
 def take_turns(contenders: Sequence[Contender], rounds: int, *, long: bool = False) -> dict[str, list[float]]:
     """Seconds of a step, the median of a turn, for each contender and round.
 
-    Every round begins with another contender, so that none always follows the same one.
+    Each round goes in the opposite direction of the one before. So a drift that is steady favours nobody, and nobody
+    always follows the same other.
 
     Args:
         contenders: who take turns.
@@ -113,7 +122,6 @@ def take_turns(contenders: Sequence[Contender], rounds: int, *, long: bool = Fal
         steps = {contender: max(1, round(TURN / min(contender.ask("run", 1)))) for contender in contenders}
     times = {contender.entry.name: [] for contender in contenders}
     for number in range(rounds):
-        begin = number % len(contenders)
-        for contender in [*contenders[begin:], *contenders[:begin]]:
+        for contender in contenders[:: -1 if number % 2 else 1]:
             times[contender.entry.name].append(median(contender.ask("run", steps[contender])))
     return times

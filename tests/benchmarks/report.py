@@ -63,7 +63,7 @@ def terminal(case: dict[str, Any]) -> str:
             (
                 f"  {name}",
                 seconds(Spread.of(found["seconds"])),
-                "" if name == "tinyformer" else _ratio(case, name),
+                _ratio(case, name),
                 _rate(case, found),
                 "" if found.get("peak") is None else f"{found['peak'] / 1e6:,.0f} MB",
                 "" if share(case, name) is None else share(case, name).show(".0%"),
@@ -95,13 +95,15 @@ def _rate(case: dict[str, Any], found: dict[str, Any]) -> str:
     return f"{case['amount'] / median(found['seconds']):,.{case['digits']}f} {case['unit']}/s"
 
 
-def _ratio(case: dict[str, Any], name: str) -> str:
+def _ratio(case: dict[str, Any], name: str, *, spread: bool = True) -> str:
+    """Our time by a contender's, or why there is nothing to compare; nothing where it does not take part."""
     found = case["contenders"]
-    if "tinyformer" not in found:
+    if name == "tinyformer" or name not in found:
         return ""
     if wrong := found[name].get("wrong"):
         return wrong
-    return ratio(found["tinyformer"]["seconds"], found[name]["seconds"]).show(".2f")
+    times = ratio(found["tinyformer"]["seconds"], found[name]["seconds"])
+    return times.show(".2f") if spread else f"{times.median:.2f}"
 
 
 def markdown(cases: Sequence[dict[str, Any]]) -> str:
@@ -119,7 +121,7 @@ def markdown(cases: Sequence[dict[str, Any]]) -> str:
             [
                 case["case"],
                 rate,
-                *(_ratio(case, peer).partition(" ")[0] if peer in found else "" for peer in peers),
+                *(_ratio(case, peer, spread=False) for peer in peers),
                 f"{peaks[0] / peaks[1]:.2f}" if all(peaks) else "",
                 "" if part is None else f"{part.median:.0%}",
             ]

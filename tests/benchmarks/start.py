@@ -23,7 +23,7 @@ SIZE = 1_000_000
 def first_step(folder: Path, *arguments: str) -> float:
     """Seconds from the start of the command to the line about its first step; the run ends there."""
     command = [sys.executable, "-m", "tinyformer", "train", *arguments, "--log-format", "json"]
-    began = time.perf_counter()
+    began, line = time.perf_counter(), ""
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             for line in process.stdout:

@@ -93,7 +93,7 @@ def test_a_table_for_the_readme(found):
     assert report.markdown([found]).splitlines() == [
         "| case | rate | time / torch | time / JAX | memory / torch | of the GEMM rate |",
         "| --- | --: | --: | --: | --: | --: |",
-        "| decoder/128 | 5,000 tokens/s | 0.50 | another | 0.50 | 50% |",
+        "| decoder/128 | 5,000 tokens/s | 0.50 | another loss | 0.50 | 50% |",
     ]
 
 
@@ -156,6 +156,29 @@ def test_a_contender_answers_and_one_that_fails_says_why(tmp_path, capsys):
     )
     assert all(process.poll() is not None for process in processes)
     assert gemm.flops(3) == 3 * 2 * 2048**3
+
+
+def test_rounds_go_to_and_fro():
+    asked = []
+
+    class Asked:
+        def __init__(self, name, seconds):
+            self.entry, self.seconds = parent.Entry(name, ""), iter(seconds)
+
+        def ask(self, request, steps):
+            asked.append(self.entry.name)
+            return [next(self.seconds)]
+
+    contenders = [Asked("a", [1.0, 2.0]), Asked("b", [3.0, 4.0]), Asked("c", [5.0, 6.0])]
+    times = parent.take_turns(contenders, 2, long=True)
+    assert "".join(asked) == "abccba"
+    assert times == {"a": [1.0, 2.0], "b": [3.0, 4.0], "c": [5.0, 6.0]}
+
+
+def test_without_ours_there_is_nothing_to_compare(tmp_path):
+    entries = [parent.Entry("tinyformer", "no_such_module"), parent.Entry("products", "gemm")]
+    with pytest.raises(parent.Failed, match="No module named"), parent.started(entries, tmp_path, 1):
+        pass
 
 
 def test_a_run_that_makes_no_step_is_an_error(tmp_path):

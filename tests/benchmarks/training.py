@@ -27,8 +27,7 @@ TORCH = (
 )
 JAX = Entry("JAX", "jax_peer")
 GEMM = Entry("GEMM", "gemm")
-TOLERANCE = {"bfloat16": 2e-2}  # of the first loss, relative; of others, which compute in float32:
-FLOAT32 = 1e-4
+TOLERANCE, TOLERANCE_BF16 = 1e-4, 2e-2  # of the first loss, relative
 
 
 def peers(mode: str) -> list[Entry]:
@@ -53,11 +52,10 @@ def measure(name: str, mode: str, size: Size, *, rounds: int, threads: int) -> d
     with tempfile.TemporaryDirectory(prefix="tinyformer-") as folder:
         case = write_case(Path(folder), mode, size)
         with started([OURS, *peers(mode), GEMM], Path(folder), threads) as contenders:
-            *sides, multiplier = contenders
+            sides = [contender for contender in contenders if contender.entry != GEMM]
             peaks = {side.entry.name: side.ask("peak", 2) for side in sides}
             times = take_turns(contenders, rounds)
             wrong = {side.entry.name: disagreement(sides[0], side) for side in sides[1:]}
-    turns = times.pop(multiplier.entry.name)
     return {
         "case": name,
         "size": size._asdict(),
@@ -66,7 +64,7 @@ def measure(name: str, mode: str, size: Size, *, rounds: int, threads: int) -> d
         "unit": "tokens",
         "digits": 0,
         "flops": model_flops(case.config, case.batch),
-        "gemm": [gemm.flops(threads) / turn for turn in turns],
+        "gemm": [gemm.flops(threads) / turn for turn in times.get(GEMM.name, [])],
         "contenders": {
             side.entry.name: {
                 "seconds": times[side.entry.name],
@@ -82,6 +80,7 @@ def measure(name: str, mode: str, size: Size, *, rounds: int, threads: int) -> d
 def disagreement(ours: Contender, peer: Contender) -> str | None:
     """Why there is nothing to compare: the first loss of a peer, from the same weights and batch, is another."""
     (loss, _), (theirs, _) = ours.first, peer.first
-    if abs(theirs - loss) <= TOLERANCE.get(peer.entry.form, FLOAT32) * abs(loss):
+    tolerance = TOLERANCE_BF16 if peer.entry.form == "bfloat16" else TOLERANCE
+    if abs(theirs - loss) <= tolerance * abs(loss):
         return None
     return f"another loss: {theirs:.5f}, not {loss:.5f}"
