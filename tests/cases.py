@@ -201,7 +201,7 @@ PRIMITIVES: dict[str, Case] = {
 
 def _softmax(draw: Draw, function: Callable):
     n, m = draw.sizes(2)
-    mask = draw.pick(None, draw.truths(n, m), draw.truths(m))
+    mask = draw.pick(None, draw.truths(n, m), draw.truths(m), draw.truths(n, 1))  # the last hides whole lines
     return lambda x: function(x, mask), draw.normal(n, m)
 
 

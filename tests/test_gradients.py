@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.cases import COMPOSED, NOT_DIFFERENTIABLE, PRIMITIVES, Draw, compare_with_reference
 from tinyformer import Tensor, backends, backward, check_gradients, functional, fused, ops
-from tinyformer.backends.numpy import activations, attention, loss, norms
+from tinyformer.backends.numpy import activations, attention, loss, norms, softmax
 from tinyformer.gradcheck import GradientError
 
 
@@ -48,11 +48,11 @@ def test_attention_kernel_one_row_of_the_batch_at_a_time(monkeypatch, data):
     compare_with_reference("attention", "float64", Draw(backends.get("numpy"), data))
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "gated", "gelu", "layer_norm", "rms_norm", "silu"])
+@pytest.mark.parametrize("name", ["cross_entropy", "gated", "gelu", "layer_norm", "rms_norm", "silu", "softmax"])
 @given(data=st.data())
 def test_kernels_in_several_blocks(name, monkeypatch, data):
     """As they work on arrays that are large; the last block is a short one."""
-    for module in (activations, loss, norms):
+    for module in (activations, loss, norms, softmax):
         monkeypatch.setattr(module, "_BLOCK", 7)
     compare_with_reference(name, "float64", Draw(backends.get("numpy"), data))
 
@@ -97,6 +97,7 @@ def test_kernels_are_used_where_they_are_supported(monkeypatch):
     fused.rms_norm(*arrays((2, 3), (3,)))
     fused.rotary(*arrays((1, 1, 2, 4)), np.ones((2, 2)), np.ones((2, 2)))
     fused.silu(*arrays((2, 3)))
+    fused.softmax(*arrays((2, 3)))
     assert sorted(called) == sorted(numpy.kernels)
 
 

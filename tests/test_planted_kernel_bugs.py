@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.cases import Draw, compare_with_reference
 from tests.planted import Bug, assert_caught
 from tinyformer import backends, fused
-from tinyformer.backends.numpy import activations, attention, kernels, linear, loss, norms
+from tinyformer.backends.numpy import activations, attention, kernels, linear, loss, norms, softmax
 
 KernelBug = functools.partial(Bug, fused=True)
 
@@ -112,6 +112,13 @@ KERNELS = [
         "gated",
     ),
     KernelBug(
+        "softmax kernel: the gradient through the sum lost",
+        softmax._backward,
+        " - np.vecdot(g, out)[..., None]",
+        " + 0.0",
+        "softmax",
+    ),
+    KernelBug(
         "attention kernel: the softmax's sum term lost",
         attention._backward,
         "        slope -= np.vecdot(g_rows, out[batch, :, rows])[..., None]\n",
@@ -170,6 +177,8 @@ KERNELS = [
 ]
 # Each of these is another function with its own right gradient: only the reference tells them apart.
 VALUES = [
+    Bug("softmax kernel: the mask forgotten", softmax._forward, "where=hidden[block]", "where=False", "softmax"),
+    Bug("softmax kernel: 0 / 0 where nothing takes part", softmax._forward, "total == 0", "0", "softmax"),
     Bug(
         "attention kernel: the mask forgotten",
         attention._Scores.exponentials,

@@ -17,6 +17,7 @@ from .attention import attention
 from .linear import linear
 from .loss import cross_entropy
 from .norms import layer_norm, rms_norm
+from .softmax import softmax
 
 
 def _rotate(x, cos, sin):
@@ -80,4 +81,5 @@ KERNELS: dict[str, Kernel] = {
     "rms_norm": rms_norm,
     "rotary": rotary,
     "silu": silu,
+    "softmax": softmax,
 }
