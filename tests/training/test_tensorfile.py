@@ -153,6 +153,7 @@ HOSTILE = {
     "zero times huge": json.dumps({"a": entry(shape=[0, 2**59, 2**59], offsets=[0, 0])}).encode(),
     "a number NumPy lacks": json.dumps({"a": entry("BF16", [2])}).encode(),
     "text that is none": b"\xff\xfe{}",
+    "what a terminal obeys": json.dumps({"a": entry("\x1b[2J\n")}).encode(),
     "a gap": json.dumps({"a": entry("U8", [2], [2, 4])}).encode(),
     "an overlap": json.dumps({"a": entry(), "b": entry()}).encode(),
 }
@@ -174,6 +175,7 @@ def test_a_hostile_header_costs_little_time_and_memory(tmp_path, name):
         tracemalloc.stop()
     assert str(path) in str(raised.value)
     assert len(str(raised.value)) < 400
+    assert str(raised.value).isprintable()
 
 
 def test_what_was_read_can_be_changed_and_the_file_stays(tmp_path):

@@ -91,4 +91,6 @@ def read(path: Path) -> dict[str, np.ndarray]:
     except KeyError as error:
         raise DamagedFile(f"{path} holds numbers of a type that NumPy lacks: {error}") from error
     except (safetensors.SafetensorError, AttributeError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        raise DamagedFile(f"{path} is damaged, or no safetensors file: {str(error)[:200]}") from error
+        # The reason may quote the file, and a terminal obeys what is not printable.
+        why = "".join(sign if sign.isprintable() else "?" for sign in str(error)[:200])
+        raise DamagedFile(f"{path} is damaged, or no safetensors file: {why}") from error
