@@ -25,13 +25,19 @@ class Kernel(NamedTuple):
     Attributes:
         forward: `forward(xp, *arrays, **metadata) -> (out, saved)`; absent optional arrays come as None.
         backward: `backward(xp, saved, gradient) -> gradients`, one for each array argument, None where the
-            argument has no gradient (integers, masks, absent ones).
+            argument has no gradient (integers, masks, absent ones). It runs once at most, so it may overwrite what
+            `forward` made for it alone; but neither the gradient nor an input nor `out`, which others hold, too.
         supports: `supports(*arrays, **metadata) -> bool`; where it says no, the composed function runs. None: always.
     """
 
     forward: Callable[..., tuple[Array, Any]]
     backward: Callable[..., tuple[Array | None, ...]]
     supports: Callable[..., bool] | None = None
+
+
+def of_one_dtype(x: Array, *others: Array | None, **metadata: Any) -> bool:
+    """The `supports` of a kernel that NumPy would let mix precisions; the composed function says that it may not."""
+    return all(other is None or other.dtype == x.dtype for other in others)
 
 
 class Generator(Protocol):

@@ -128,8 +128,8 @@ KERNELS = [
     KernelBug(
         "attention kernel: the mask of the dropout forgotten on the way back",
         attention._backward,
-        "_dropped(g_rows @ turned[batch][..., :seen], keep, block, rate)",
-        "g_rows @ turned[batch][..., :seen]",
+        "_dropped(g_rows @ turned_value[batch][..., :seen], keep, block, rate)",
+        "g_rows @ turned_value[batch][..., :seen]",
         "attention",
     ),
     KernelBug(

@@ -25,7 +25,6 @@ from ..contract import Kernel
 _ROWS = 64  # queries of a block
 _SCORES = 1 << 19  # of a block, at most, where it holds several rows of the batch
 _KEPT = 512  # keys, up to which weights are kept for the gradient; of more keys they are computed again
-_BOUND = 60.0  # scores below this size need no shift: e⁶⁰ and any sum of it are ordinary numbers
 
 
 def _blocks(shape: tuple[int, int, int, int], causal: bool):
@@ -67,52 +66,54 @@ class _Turned:
 class _Scores:
     """What the scores of a block are made of; they may be computed twice."""
 
-    def __init__(self, query, key, mask, bias, *, causal, scale) -> None:
-        self.shape = (*query.shape[:3], key.shape[2])
+    def __init__(self, query, keys, mask, bias, *, causal, scale) -> None:
+        self.shape = (*query.shape[:3], keys)
         self.causal, self.scale = causal, query.shape[-1] ** -0.5 if scale is None else scale
-        self._query, self._turned = query, _Turned(key, query.shape[2])
+        self._query = query
         self._hidden = None if mask is None or mask.all() else np.broadcast_to(~mask, self.shape)
         self._bias = None if bias is None else np.broadcast_to(bias, self.shape)
         self._sees = np.tri(min(_ROWS, query.shape[2]), dtype=query.dtype)
-        self._ones = np.ones((self.shape[3], 1), query.dtype)
+        self._ones = np.ones((keys, 1), query.dtype)
+        # Half of the exponents that numbers can have; the other half is for what exponentials are multiplied with.
+        self._bound = 0.5 * math.log(np.finfo(query.dtype).max)
 
     def queries(self, batch, rows):
         """The queries of a block, scaled."""
         return self._query[batch, :, rows] * self.scale
 
-    def _of(self, batch, rows, seen):
+    def _of(self, turned, batch, rows, seen):
         """The scores of a block, which of them are hidden, and those on which causality cuts a triangle."""
-        scores = self.queries(batch, rows) @ self._turned[batch][..., :seen]
+        scores = self.queries(batch, rows) @ turned[batch][..., :seen]
         if self._bias is not None:
             scores += self._bias[batch, :, rows, :seen]
         hidden = None if self._hidden is None else self._hidden[batch, :, rows, :seen]
         return scores, hidden, scores[..., seen - (rows.stop - rows.start) :] if self.causal else None
 
-    def exponentials(self, batch, rows, seen):
-        """exp(score - shift) for a block, 0 where a key is hidden, and the sums of its rows.
+    def exponentials(self, turned, batch, rows, seen):
+        """exp(score - shift) for a block, 0 where a key is hidden, and the sums of its rows; `turned` are the keys.
 
         The shift changes nothing but overflow and underflow, and the largest score of each row takes longer to find
-        than exp. So the scores stay as they are unless a row is found whose largest one is not within ±`_BOUND`.
+        than exp. So the scores stay as they are unless a row is found whose largest one is beyond ±`_bound`.
         """
-        scores, hidden, corner = self._of(batch, rows, seen)
+        scores, hidden, corner = self._of(turned, batch, rows, seen)
         sees = self._sees[: rows.stop - rows.start, : rows.stop - rows.start]
-        if scores.max() < _BOUND:
+        if scores.max() < self._bound:
             np.exp(scores, out=scores)
             if hidden is not None:
                 np.copyto(scores, 0.0, where=hidden)
             if self.causal:
                 corner *= sees
             total = scores @ self._ones[:seen]  # BLAS adds rows up several times as fast as sum
-            if total.min() > seen * math.exp(-_BOUND):
+            if total.min() > seen * math.exp(-self._bound):
                 return scores, total
-            scores, hidden, corner = self._of(batch, rows, seen)
+            scores, hidden, corner = self._of(turned, batch, rows, seen)
         # Row by row, so that what a row sees, and nothing else, decides its last bit.
         if hidden is not None:
             np.copyto(scores, -math.inf, where=hidden)
         if self.causal:
             np.copyto(corner, -math.inf, where=sees == 0.0)
         shift = scores.max(axis=-1, keepdims=True, initial=np.finfo(scores.dtype).min)  # finite if all is hidden
-        shift *= np.abs(shift) > _BOUND
+        shift *= np.abs(shift) > self._bound
         scores -= shift
         np.exp(scores, out=scores)
         total = scores @ self._ones[:seen]
@@ -129,11 +130,11 @@ def _forward(xp, query, key, value, mask, bias, keep, *, causal, scale, dropout_
     shape = (*query.shape[:3], key.shape[2])
     if key.shape[:2] != query.shape[:2]:
         key, value = (np.broadcast_to(x, shape[:2] + x.shape[2:]) for x in (key, value))
-    scores = _Scores(query, key, mask, bias, causal=causal, scale=scale)
-    out = _heads_last(query)
+    scores = _Scores(query, shape[3], mask, bias, causal=causal, scale=scale)
+    out, turned = _heads_last(query), _Turned(key, shape[2])
     kept = []
     for batch, rows, seen in _blocks(shape, causal):
-        weights, total = scores.exponentials(batch, rows, seen)
+        weights, total = scores.exponentials(turned, batch, rows, seen)
         share = np.divide(1.0, total, out=total)
         used = _dropped(weights, keep, (batch, slice(None), rows, slice(seen)), dropout_rate)
         np.multiply(used @ value[batch, :, :seen], share, out=out[batch, :, rows])
@@ -161,16 +162,16 @@ def _backward(xp, saved, g):
     shape, causal = scores.shape, scores.causal
     grad_query, grad_key, grad_value = (_heads_last(x) for x in (query, key, value))
     grad_bias = None if bias_rows is None else np.zeros((bias_rows, *shape[1:]), query.dtype)
-    turned = _Turned(value, shape[2])
+    turned_key, turned_value = (_Turned(x, shape[2]) for x in (key, value))
     for (batch, rows, seen), (weights, share) in zip(_blocks(shape, causal), kept):
         block = (batch, slice(None), rows, slice(seen))
         if weights is None:
-            weights, _ = scores.exponentials(batch, rows, seen)
+            weights, _ = scores.exponentials(turned_key, batch, rows, seen)
         first = rows.stop == shape[2]
         g_rows = g[batch, :, rows] * share
         used = _dropped(weights, keep, block, rate)
         _product(used.swapaxes(2, 3), g_rows, grad_value[batch, :, :seen], first)
-        slope = _dropped(g_rows @ turned[batch][..., :seen], keep, block, rate)
+        slope = _dropped(g_rows @ turned_value[batch][..., :seen], keep, block, rate)
         slope -= np.vecdot(g_rows, out[batch, :, rows])[..., None]
         slope *= weights
         if bias_rows == 1:

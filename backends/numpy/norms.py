@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..contract import Kernel
+from ..contract import Kernel, of_one_dtype
 
 _BLOCK = 1 << 18  # elements of a block, about: 1 MB of float32; smaller ones cost more calls than they save
 
@@ -97,5 +97,5 @@ def _rms_norm_backward(xp, saved, g):
     return out.reshape(g.shape), grad_weight
 
 
-layer_norm = Kernel(_layer_norm_forward, _layer_norm_backward)
-rms_norm = Kernel(_rms_norm_forward, _rms_norm_backward)
+layer_norm = Kernel(_layer_norm_forward, _layer_norm_backward, of_one_dtype)
+rms_norm = Kernel(_rms_norm_forward, _rms_norm_backward, of_one_dtype)

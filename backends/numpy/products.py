@@ -16,6 +16,8 @@ import contextlib
 import contextvars
 import functools
 import itertools
+import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 
@@ -27,14 +29,13 @@ _OUTPUTS = 1200  # numbers that a product of a few rows may have for OpenBLAS no
 _WORTH = 1 << 21  # multiplications: what a second thread saves exceeds what it takes to wake it
 _LONG = 10_000_000  # weights, as of the head: the same, where one row meets them at the speed of memory
 
-
 _crew: contextvars.ContextVar[tuple[int, Executor | None]] = contextvars.ContextVar("crew", default=(1, None))
 
 
 @contextlib.contextmanager
 def sharing(threads: int) -> Iterator[None]:
     """Inside, large products are cut over so many threads, each with BLAS at one thread."""
-    with _blas().limit(limits=1, user_api="blas"):
+    with _one_blas_thread:
         token = _crew.set((threads, _pool(threads)))
         try:
             yield
@@ -42,10 +43,38 @@ def sharing(threads: int) -> Iterator[None]:
             _crew.reset(token)
 
 
+class _OneBlasThread:
+    """BLAS at one thread as long as someone is inside: the setting is the whole process's, and the last one out undoes
+    it. If each restored what it had found, texts written by several threads at once would leave BLAS at one.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._limit = _blas().limit(limits=1, user_api="blas")
+            self._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._limit.restore_original_limits()
+
+
+_one_blas_thread = _OneBlasThread()
+
+
 @functools.cache
 def _pool(threads: int) -> Executor:
     """Kept, for a text enters `sharing` with each of its tokens; its threads wait idle, and end with the process."""
     return ThreadPoolExecutor(max(threads - 1, 1))
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of the threads
 
 
 @functools.cache
