@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.cases import Draw, compare_with_reference
 from tests.planted import Bug, assert_caught
 from tinyformer import backends, fused
-from tinyformer.backends.numpy import activations, attention, kernels, linear, loss, norms, softmax
+from tinyformer.backends.numpy import activations, attention, dropout, linear, loss, norms, rotary, softmax
 
 KernelBug = functools.partial(Bug, fused=True)
 
@@ -71,8 +71,8 @@ KERNELS = [
     ),
     KernelBug(
         "dropout kernel: what was dropped gets a gradient",
-        kernels._dropout_backward,
-        "_dropped(g, *saved)",
+        dropout._backward,
+        "dropped(g, *saved)",
         "g / (1.0 - saved[1])",
         "dropout",
     ),
@@ -85,7 +85,7 @@ KERNELS = [
     ),
     KernelBug(
         "rotary kernel: turned the same way again",
-        kernels._rotary_backward,
+        rotary._backward,
         "cos, -sin",
         "cos, sin",
         "rotary",

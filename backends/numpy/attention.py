@@ -21,6 +21,7 @@ import math
 import numpy as np
 
 from ..contract import Kernel
+from .dropout import dropped
 
 _ROWS = 64  # queries of a block
 _SCORES = 1 << 19  # of a block, at most, where it holds several rows of the batch
@@ -40,7 +41,7 @@ def _blocks(shape: tuple[int, int, int, int], causal: bool):
             yield slice(first, first + count), slice(start, stop), s - t + stop if causal else s
 
 
-def _heads_last(x: np.ndarray) -> np.ndarray:
+def heads_last(x: np.ndarray) -> np.ndarray:
     """An empty array like x, `b h t c`, in memory laid out as `b t h c`."""
     b, h, t, c = x.shape
     return np.empty((b, t, h, c), x.dtype).transpose(0, 2, 1, 3)
@@ -131,7 +132,7 @@ def _forward(xp, query, key, value, mask, bias, keep, *, causal, scale, dropout_
     if key.shape[:2] != query.shape[:2]:
         key, value = (np.broadcast_to(x, shape[:2] + x.shape[2:]) for x in (key, value))
     scores = _Scores(query, shape[3], mask, bias, causal=causal, scale=scale)
-    out, turned = _heads_last(query), _Turned(key, shape[2])
+    out, turned = heads_last(query), _Turned(key, shape[2])
     kept = []
     for batch, rows, seen in _blocks(shape, causal):
         weights, total = scores.exponentials(turned, batch, rows, seen)
@@ -144,12 +145,7 @@ def _forward(xp, query, key, value, mask, bias, keep, *, causal, scale, dropout_
 
 
 def _dropped(weights, keep, block, rate):
-    if keep is None:
-        return weights
-    used = keep[block].astype(weights.dtype)  # a product with truth values would be three times as slow
-    used *= 1.0 / (1.0 - rate)
-    used *= weights
-    return used
+    return weights if keep is None else dropped(weights, keep[block], rate)
 
 
 def _backward(xp, saved, g):
@@ -160,7 +156,7 @@ def _backward(xp, saved, g):
     """
     scores, query, key, value, keep, kept, out, rate, bias_rows = saved
     shape, causal = scores.shape, scores.causal
-    grad_query, grad_key, grad_value = (_heads_last(x) for x in (query, key, value))
+    grad_query, grad_key, grad_value = (heads_last(x) for x in (query, key, value))
     grad_bias = None if bias_rows is None else np.zeros((bias_rows, *shape[1:]), query.dtype)
     turned_key, turned_value = (_Turned(x, shape[2]) for x in (key, value))
     for (batch, rows, seen), (weights, share) in zip(_blocks(shape, causal), kept):
