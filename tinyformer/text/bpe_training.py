@@ -7,16 +7,21 @@ naive version of the same algorithm is in the tests.
 Read before: `bpe.py`. Read next: `vocabulary.py`.
 """
 
+import gc
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from heapq import heapify, heappop, heappush
-from itertools import pairwise
+
+import numpy as np
 
 from .bpe import REMEMBERED_CHARACTERS, pieces_of, split
 
 # More distinct pieces, or more bytes of them, take no part. In natural text they are rare ones, which could not earn
 # a merge; a text without spaces has few others, and its tables would outgrow the memory.
 DISTINCT, DISTINCT_BYTES = 1 << 17, 2 << 20
+IDS = 1 << 32  # more than there are ids
+BORDER, INSIDE = -1, -2  # where no token begins: between two pieces, and within a token
 
 
 def count_pieces(counts: Counter[str], chunks: Iterable[bytes], *, most: int = DISTINCT) -> None:
@@ -29,11 +34,16 @@ def count_pieces(counts: Counter[str], chunks: Iterable[bytes], *, most: int = D
     equally rare ones the last to appear goes first, so the result depends on nothing but the text.
     """
     words: Counter[str] = Counter()
+    room = REMEMBERED_CHARACTERS  # for characters of words: as many may be read before they are counted again
     for pieces, found in split(chunks):
         counts.update(pieces)
         words.update(found)
-        if sum(map(len, words)) > REMEMBERED_CHARACTERS or len(counts) > 2 * most:
+        room -= sum(map(len, found))
+        if room < 0:
+            room = REMEMBERED_CHARACTERS - sum(map(len, words))
+        if room < 0 or len(counts) > 2 * most:
             _count_words(counts, words, most)
+            room = REMEMBERED_CHARACTERS
     _count_words(counts, words, most)
 
 
@@ -70,24 +80,16 @@ def train_bpe(
         Pairs of ids, in the order in which they were learned. Fewer than wanted if no pair occurs twice any
         more.
     """
-    words, weights, size = [], [], 0
-    for piece, count in Counter(counts).most_common(most):
-        words.append(list(piece.encode("utf-8", "surrogateescape")))
-        weights.append(count)
-        size += len(words[-1])
-        if size > DISTINCT_BYTES:
-            break
-    pairs: dict[tuple[int, int], int] = {}
-    holders: dict[tuple[int, int], set[int]] = {}  # words that have, or once had, the pair
-    for i, word in enumerate(words):
-        for pair in pairwise(word):
-            pairs[pair] = pairs.get(pair, 0) + weights[i]
-            holders.setdefault(pair, set()).add(i)
+    with _no_collector():
+        return _merges(_Places(Counter(counts).most_common(most)), vocabulary_size - 256, progress)
+
+
+def _merges(places: "_Places", wanted: int, progress: Callable[[int, int], None]) -> list[tuple[int, int]]:
+    pairs, holders = places.pairs()
     heap = [(-count, pair) for pair, count in pairs.items()]
     heapify(heap)
 
     merges: list[tuple[int, int]] = []
-    wanted = vocabulary_size - 256
     while len(merges) < wanted and heap:
         negative, pair = heappop(heap)
         count = pairs.get(pair, 0)
@@ -98,41 +100,93 @@ def train_bpe(
             continue
         if count < 2:
             break
-        created: set[tuple[int, int]] = set()
-        new = 256 + len(merges)
-        for i in holders.pop(pair):
-            words[i] = _merge(words[i], pair, new, weights[i], pairs, holders, created, i)
-        del pairs[pair]
-        for other in created:
+        for other in places.merge(pair, pairs, holders):
             heappush(heap, (-pairs[other], other))
-        merges.append(pair)
+        merges.append(divmod(pair, IDS))
         if len(merges) % 256 == 0:
             progress(len(merges), wanted)
     return merges
 
 
-def _merge(word, pair, new, weight, pairs, holders, created, index):
-    """One word with `pair` merged; `pairs` and `holders` follow, and new pairs go into `created`."""
-    left, right = pair
-    out: list[int] = []
-    i, last = 0, len(word) - 1
-    while i <= last:
-        if word[i] != left or i == last or word[i + 1] != right:
-            out.append(word[i])
-            i += 1
-            continue
-        if out:
-            before = out[-1]
-            pairs[before, left] -= weight
-            pairs[before, new] = pairs.get((before, new), 0) + weight
-            holders.setdefault((before, new), set()).add(index)
-            created.add((before, new))
-        i += 2
-        out.append(new)
-        if i <= last:
-            after = word[i]
-            pairs[right, after] -= weight
-            pairs[new, after] = pairs.get((new, after), 0) + weight
-            holders.setdefault((new, after), set()).add(index)
-            created.add((new, after))
-    return out
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Inside, Python does not look for cycles, of which there are none: it would walk through all places each time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class _Places:
+    """The bytes of all pieces in a row, and which token stands where.
+
+    A token stands at the place of its first byte, and its last byte knows that place. So the neighbours of a token are
+    found without a search, and a merge touches nothing but them. A pair is one number, left * `IDS` + right, which
+    orders pairs as (left, right) does and is cheaper than a tuple.
+
+    Args:
+        pieces: and how often each occurs.
+    """
+
+    def __init__(self, pieces: Iterable[tuple[str, int]]) -> None:
+        self.tokens, self.weights, self.sizes = [BORDER], [0], [1] * 256
+        for piece, count in pieces:
+            content = piece.encode("utf-8", "surrogateescape")
+            self.tokens += [*content, BORDER]
+            self.weights += [count] * (len(content) + 1)
+            if len(self.tokens) - len(self.weights) // 2 > DISTINCT_BYTES:
+                break
+        self.begins = list(range(len(self.tokens)))
+
+    def pairs(self) -> tuple[dict[int, int], dict[int, list[int]]]:
+        """How often each pair occurs, and the places of its left tokens, in rising order."""
+        tokens, weights = np.asarray(self.tokens), np.asarray(self.weights)
+        places = np.flatnonzero((tokens[:-1] != BORDER) & (tokens[1:] != BORDER))
+        pairs = tokens[places] * IDS + tokens[places + 1]
+        order = np.argsort(pairs, kind="stable")
+        places, pairs = places[order], pairs[order]
+        starts = np.flatnonzero(np.diff(pairs, prepend=-1))
+        found, counts = pairs[starts].tolist(), np.add.reduceat(weights[places], starts).tolist()
+        holders = (part.tolist() for part in np.split(places, starts[1:]))
+        return dict(zip(found, counts)), dict(zip(found, holders))
+
+    def merge(self, pair: int, pairs: dict[int, int], holders: dict[int, list[int]]) -> set[int]:
+        """Make one token of each such pair, the next id; `pairs` and `holders` follow. Returns the pairs that arose."""
+        tokens, begins, weights, sizes = self.tokens, self.begins, self.weights, self.sizes
+        left, right = divmod(pair, IDS)
+        new, step = len(sizes), sizes[left]
+        sizes.append(step + sizes[right])
+        created: set[int] = set()
+        for place in holders.pop(pair):
+            # What was merged meanwhile, perhaps here ("aaa" has "aa" twice), is not what it was.
+            if tokens[place] != left or tokens[place + step] != right:
+                continue
+            weight, end = weights[place], place + sizes[new]
+            if tokens[place - 1] != BORDER:
+                before = begins[place - 1]
+                other = tokens[before] * IDS
+                pairs[other + left] -= weight
+                other += new
+                if other in pairs:
+                    pairs[other] += weight
+                    holders[other].append(before)
+                else:
+                    pairs[other], holders[other] = weight, [before]
+                created.add(other)
+            after = tokens[end]
+            if after != BORDER:
+                pairs[right * IDS + after] -= weight
+                other = new * IDS + after
+                if other in pairs:
+                    pairs[other] += weight
+                    holders[other].append(place)
+                else:
+                    pairs[other], holders[other] = weight, [place]
+                created.add(other)
+            tokens[place], tokens[place + step] = new, INSIDE
+            begins[end - 1] = place
+        del pairs[pair]
+        return created
