@@ -133,12 +133,12 @@ class _Places:
 
     def __init__(self, pieces: Iterable[tuple[str, int]]) -> None:
         self.tokens, self.weights, self.sizes = [BORDER], [0], [1] * 256
-        for piece, count in pieces:
+        for number, (piece, count) in enumerate(pieces):
+            if len(self.tokens) - number > DISTINCT_BYTES:
+                break
             content = piece.encode("utf-8", "surrogateescape")
             self.tokens += [*content, BORDER]
             self.weights += [count] * (len(content) + 1)
-            if len(self.tokens) - len(self.weights) // 2 > DISTINCT_BYTES:
-                break
         self.begins = list(range(len(self.tokens)))
 
     def pairs(self) -> tuple[dict[int, int], dict[int, list[int]]]:
