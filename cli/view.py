@@ -283,11 +283,11 @@ def _end(event: Event) -> str:
 
 
 def _speed(event: Event) -> list[str]:
-    """How much of the machine's speed in matrix products a run used, where it was long enough to tell."""
+    """How much of its threads' speed in matrix products a run used, where it was long enough to tell."""
     if (rate := event.get("flops_per_second")) is None:
         return []
     peak = event["peak_flops_per_second"]
-    used = f"{100 * rate / peak:.0f} % of the {quantity(peak, 'FLOP/s')} that this machine reaches"
+    used = f"{100 * rate / peak:.0f} % of the {quantity(peak, 'FLOP/s')} that as many threads reach"
     return [f"steps did {quantity(rate, 'FLOP/s')} of matrix products, {used}"]
 
 

@@ -17,7 +17,6 @@ import contextvars
 import functools
 import itertools
 import os
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 
@@ -35,36 +34,12 @@ _crew: contextvars.ContextVar[tuple[int, Executor | None]] = contextvars.Context
 @contextlib.contextmanager
 def sharing(threads: int) -> Iterator[None]:
     """Inside, large products are cut over so many threads, each with BLAS at one thread."""
-    with _one_blas_thread:
+    with _blas().limit(limits=1, user_api="blas"):
         token = _crew.set((threads, _pool(threads)))
         try:
             yield
         finally:
             _crew.reset(token)
-
-
-class _OneBlasThread:
-    """BLAS at one thread as long as someone is inside: the setting is the whole process's, and the last one out undoes
-    it. If each restored what it had found, texts written by several threads at once would leave BLAS at one.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._limit = _blas().limit(limits=1, user_api="blas")
-            self._inside += 1
-
-    def __exit__(self, *exception: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                self._limit.restore_original_limits()
-
-
-_one_blas_thread = _OneBlasThread()
 
 
 @functools.cache
