@@ -38,8 +38,8 @@ def test_rows_that_stay_keep_their_memory(xp):
     assert (xp.to_host(before[2, ...]) == 5).all()
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_rows_that_share_a_memory_ask_it_in_one_product(xp, monkeypatch, masked):
+@pytest.mark.parametrize("way", ["plain", "unscaled", "masked", "biased", "causal"])
+def test_rows_that_share_a_memory_ask_it_in_one_product(xp, monkeypatch, way):
     asked = []
 
     def attention(query, *inputs, **settings):
@@ -47,16 +47,20 @@ def test_rows_that_share_a_memory_ask_it_in_one_product(xp, monkeypatch, masked)
         return fused.registry["attention"](query, *inputs, **settings)
 
     monkeypatch.setattr(fused, "attention", attention)
-    look = nn.Attention(8, 2, nn.Initializer("any", "float64", seed=1), std=1.0)
+    look = nn.Attention(8, 2, nn.Initializer("any", "float64", seed=1), scaled=way != "unscaled", std=1.0)
     rng = np.random.default_rng(0)
-    x, source = (Tensor(xp.from_host(rng.standard_normal(shape))) for shape in [(3, 2, 8), (1, 5, 8)])
-    mask = xp.from_host(np.arange(5) < 4)[None, None, None, :] if masked else None
+    x, source, bias = (Tensor(xp.from_host(rng.standard_normal(n))) for n in [(3, 2, 8), (1, 5, 8), (1, 2, 2, 5)])
+    settings = {
+        "masked": {"mask": xp.from_host(np.arange(5) < 4)[None, None, None, :]},
+        "biased": {"bias": bias},
+        "causal": {"causal": True},
+    }.get(way, {})
     with no_grad():
         seen = look.keys_values(source)
-        found = look(x, memory=seen, mask=mask).numpy()
-        one_by_one = [look(x[i : i + 1], memory=seen, mask=mask).numpy() for i in range(3)]
+        found = look(x, memory=seen, **settings).numpy()
+        one_by_one = [look(x[i : i + 1], memory=seen, **settings).numpy() for i in range(3)]
     np.testing.assert_allclose(found, np.concatenate(one_by_one), atol=1e-12)
-    assert asked[0] == ((3, 2, 2, 4) if masked else (1, 2, 6, 4))
+    assert asked[0] == ((1, 2, 6, 4) if way in ("plain", "unscaled") else (3, 2, 2, 4))
 
 
 def test_a_linear_maps_weight_lies_by_outputs_and_has_the_numbers_of_its_seed():
