@@ -1,5 +1,6 @@
 """Whole runs, tiny ones: what they leave, what they tell, how they go on after an interruption or a failure."""
 
+import dataclasses
 import json
 import math
 import os
@@ -253,11 +254,14 @@ def test_a_dry_run_makes_one_step_and_leaves_nothing(config, tmp_path, monkeypat
     assert facts["memory_per_step"]["gradients of workers"] == config.threads * 4 * facts["parameters"]
 
 
-def test_the_end_compares_the_speed_of_the_steps_with_that_of_the_machine(config, out, monkeypatch):
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_end_compares_the_speed_of_the_steps_with_that_of_the_machine(config, out, monkeypatch, resumed):
     monkeypatch.setattr(loop, "gemm_rate", lambda threads, *, dtype: {"float32": 1e9}[dtype] * threads)
     monkeypatch.setattr(loop, "LONG_ENOUGH", 0.0)
     events = Events()
-    end = train(config, events, out=out)
+    if resumed:
+        train(dataclasses.replace(config, steps=2), Events(), out=out)
+    end = resume(out, events, {"steps": config.steps}) if resumed else train(config, events, out=out)
     start, told = events.of("start")[0], events.of("train")
     busy = sum(start["tokens_per_step"] / event["tokens_per_second"] for event in told)  # a line for each step
     flops = len(told) * counts.needed_flops(models.ModelConfig(**start["model"]), config.rows_per_step)
