@@ -68,7 +68,8 @@ def keep_memory() -> None:
     if not _has_mallopt():
         return
     libc = ctypes.CDLL(None)
-    libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    if not libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30):
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the most that glibc took before 2.35
     libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
     libc.mallopt(_M_TOP_PAD, 64 << 20)
     libc.mallopt(_M_ARENA_MAX, 1)

@@ -51,6 +51,12 @@ def test_causal_attention_with_more_queries_than_keys():
     np.testing.assert_allclose(out.numpy(), expected, atol=1e-13)
 
 
+@pytest.mark.parametrize(("batch", "queries"), [(0, 3), (2, 0)])
+def test_attention_of_no_rows_or_queries(batch, queries):
+    query, key = Tensor(np.ones((batch, 2, queries, 4))), Tensor(np.ones((batch, 2, 3, 4)))
+    assert fused.attention(query, key, key).shape == query.shape
+
+
 def kept_by(compute):
     """Bytes that arrays hold once a graph is made."""
     tracemalloc.start()
@@ -71,6 +77,19 @@ def test_no_copy_of_turned_keys_is_kept():
     inputs = leaves(*drawn(3, 1, 2, 64, 1024, dtype=np.float32))
     out, kept = kept_by(lambda: fused.attention(*inputs))
     assert kept < 1.5 * out.array.nbytes
+
+
+def test_targets_without_a_weight_have_no_mean():
+    with pytest.raises(ValueError, match="no target has a weight"):
+        fused.cross_entropy(Tensor(np.ones((2, 3))), np.zeros(2, int), np.zeros(2))
+
+
+def test_the_exact_gelu_of_numbers_whose_square_is_beyond_single_precision():
+    x = np.array([-1e30, 1e30], np.float32)
+    (leaf,) = leaves(x)
+    out = fused.gelu(leaf, approximate=False)
+    np.testing.assert_array_equal(out.numpy(), np.maximum(x, 0))
+    np.testing.assert_allclose(backward(ops.sum(out))[leaf], [0, 1], atol=1e-7)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
