@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contract import Kernel, of_one_dtype
+from ..contract import Kernel
 from .attention import heads_last
 
 
@@ -37,4 +37,4 @@ def _backward(xp, saved, g):
     return _rotate(g, cos, -sin), None, None
 
 
-rotary = Kernel(_forward, _backward, of_one_dtype)
+rotary = Kernel(_forward, _backward)
