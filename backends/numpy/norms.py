@@ -30,14 +30,14 @@ def _layer_norm_forward(xp, x, weight, bias, *, epsilon):
     that at 1024 rows of 256, and 0.6 at 4096 of 768, where whole arrays leave the cache.
     """
     rows = x.reshape(-1, x.shape[-1])
-    average = np.full((rows.shape[1], 1), 1.0 / rows.shape[1], rows.dtype)
+    ones, width = np.ones((rows.shape[1], 1), rows.dtype), rows.shape[1]
     out, normal = np.empty(rows.shape, rows.dtype), np.empty(rows.shape, rows.dtype)
     reciprocal = np.empty((rows.shape[0], 1), rows.dtype)
     for block in _blocks(rows.shape):
         n, y = normal[block], out[block]
-        np.subtract(rows[block], rows[block] @ average, out=n)
+        np.subtract(rows[block], rows[block] @ ones / width, out=n)  # equal numbers have exactly their mean
         np.multiply(n, n, out=y)
-        np.divide(1.0, np.sqrt(y @ average + epsilon), out=reciprocal[block])
+        np.divide(1.0, np.sqrt(y @ ones / width + epsilon), out=reciprocal[block])
         n *= reciprocal[block]
         np.multiply(n, weight, out=y)
         if bias is not None:
@@ -48,13 +48,13 @@ def _layer_norm_forward(xp, x, weight, bias, *, epsilon):
 def _rms_norm_forward(xp, x, weight, *, epsilon):
     """Keeps the normalised rows and the reciprocal root mean squares. With backward, 0.5 of the composed time."""
     rows = x.reshape(-1, x.shape[-1])
-    average = np.full((rows.shape[1], 1), 1.0 / rows.shape[1], rows.dtype)
+    ones, width = np.ones((rows.shape[1], 1), rows.dtype), rows.shape[1]
     out, normal = np.empty(rows.shape, rows.dtype), np.empty(rows.shape, rows.dtype)
     reciprocal = np.empty((rows.shape[0], 1), rows.dtype)
     for block in _blocks(rows.shape):
         n, y = normal[block], out[block]
         np.multiply(rows[block], rows[block], out=y)
-        np.divide(1.0, np.sqrt(y @ average + epsilon), out=reciprocal[block])
+        np.divide(1.0, np.sqrt(y @ ones / width + epsilon), out=reciprocal[block])
         np.multiply(rows[block], reciprocal[block], out=n)
         np.multiply(n, weight, out=y)
     return out.reshape(x.shape), (normal, reciprocal, weight)

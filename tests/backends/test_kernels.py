@@ -188,3 +188,10 @@ def test_the_gradient_of_a_turned_weight_lies_as_the_weight():
     """As of an embedding that is the output layer, too: its two gradients are then added in one order."""
     x, table = leaves(drawn(2, 3), drawn(5, 3))
     assert backward(ops.sum(fused.linear(x, table.T)))[table].flags.c_contiguous
+
+
+def test_norm_of_equal_numbers_is_exactly_zero():
+    """Their mean has to be found to the last digit: what remains is divided by the root of epsilon."""
+    (x,) = leaves(np.full((2, 768), 1000.0, np.float32))
+    out = fused.layer_norm(x, Tensor(np.ones(768, np.float32)))
+    np.testing.assert_array_equal(out.numpy(), 0.0)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.objectives.made import END, OBJECTIVES, PAD, SENTINELS, V, draw_rows, generators, make
-from tinyformer import backends, backward, no_grad
+from tinyformer import backends, backward, functional, no_grad, ops
 from tinyformer import objectives as library
 from tinyformer.errors import UsageError
 from tinyformer.models import build
@@ -62,6 +62,21 @@ def test_a_training_step_holds_its_logits_once_and_nothing_else_destroys_them(na
     tracemalloc.stop()
     assert loss.requires_grad
     assert logits.nbytes < taken < 1.3 * logits.nbytes
+
+
+def test_logits_that_their_own_gradient_needs_are_kept():
+    """A user's model may end in any operation: that of a tanh's gradient is its result."""
+    objective, batch = drawn("causal", 0)
+    model = MODELS["decoder"]
+
+    def capped(*inputs, **keywords):
+        return ops.tanh(model(*inputs, **keywords))
+
+    capped.config = model.config
+    found = backward(objective.loss(capped, batch))
+    expected = backward(functional.cross_entropy(capped(batch.inputs), batch.targets))
+    for parameter in model.parameters().values():
+        np.testing.assert_allclose(found[parameter], expected[parameter], atol=1e-12)
 
 
 @each

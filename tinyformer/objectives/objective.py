@@ -41,8 +41,10 @@ class Prediction(NamedTuple):
     def nats(self, *, total: float, smoothing: float = 0.0, overwrite: bool = False) -> Tensor:
         """The weighted cross-entropy divided by `total`, a scalar; see `functional.cross_entropy`.
 
-        With `overwrite`, the logits may be gone afterwards: a large vocabulary's are the largest array of a step.
+        With `overwrite`, the logits may be gone afterwards: a large vocabulary's are the largest array of a step. Only
+        those of a linear map, though, which does not need its result again for the gradient.
         """
+        overwrite = overwrite and self.logits.node is not None and self.logits.node.name == "linear"
         xp = self.logits.backend
         weights = None if self.weights is None else xp.from_host(self.weights)
         targets = xp.from_host(self.targets)
