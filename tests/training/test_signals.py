@@ -11,7 +11,7 @@ import pytest
 from tinyformer.training.signals import Stopped, stop_requests
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_sets_a_flag(number):
     before = signal.getsignal(number)
     with stop_requests() as stop:

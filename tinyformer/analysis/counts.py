@@ -193,11 +193,12 @@ def _kept(config: ModelConfig, lengths: Lengths) -> int:
     hidden = f * (3 if config.gated else 1 if config.activation == "relu" else 2)
     block = attention + 2 * d + hidden + d * truth
 
-    def weights(queries: int, keys: float) -> float:
-        return config.heads * queries * keys * (1 + truth)
+    def weights(queries: int, keys: int, share: float = 1.0) -> float:
+        kept = keys <= 512  # of more keys the weights are computed again
+        return config.heads * queries * keys * share * (kept + truth)
 
     kept = encoder * (s * block + weights(s, s))
-    kept += decoder * (t * block + weights(t, (t + 64) / 2))  # a causal attention works by blocks of 64 queries
+    kept += decoder * (t * block + weights(t, t, (t + 64) / (2 * t) if t else 0.0))  # causal: in blocks of 64 queries
     kept += cross * (t * (attention - 2 * inner) + s * 2 * inner + weights(t, s))
     # The transform's activation, its norm and the norm's output.
     transform = 3 * d * (config.head == "transform")

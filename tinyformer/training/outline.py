@@ -87,7 +87,7 @@ def check_memory(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> None:
     needed["batch"] = 12 * config.rows_per_step * max(lengths)  # ids, targets and weights of 4 bytes
     total = sum(needed.values())
     if total > machine:
-        have = f"this run needs about {_gigabytes(total)} and the machine has {_gigabytes(machine)}"
+        have = f"this run needs at least {_gigabytes(total)} and the machine has {_gigabytes(machine)}"
         raise TinyformerError(f"{have}; a smaller model, context, --batch-size or --grad-accumulation needs less")
 
 

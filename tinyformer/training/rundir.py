@@ -109,7 +109,7 @@ class Run:
             except OSError as error:
                 if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                     raise TinyformerError(
-                        f"another process is training into {self.path}; wait for it, or choose another --out"
+                        f"another process is training into {self.path}; wait for it, or train into another directory"
                     ) from error
                 # A file system without locks: go on without one.
             yield

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the loop to save and leave, the second leaves at once.
+"""Ctrl-C, SIGTERM and SIGHUP (a terminal was closed): the first asks the loop to save and leave, the second leaves at once.
 
 A handler may run between any two instructions, so it only notes the signal and tells the user; the loop looks
 between steps, where everything is in order. Read next: `trainer.py`.
@@ -17,8 +17,11 @@ from typing import Any
 from ..errors import TinyformerError
 
 
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
 class Stopped(TinyformerError):
-    """A signal ended the run early; its message says how to go on. Exits as a shell expects: 130 or 143."""
+    """A signal ended the run early; its message says how to go on. Exits as a shell expects: 130, 143 or 129."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
@@ -68,7 +71,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_requests(reporter: Callable[[dict[str, Any]], None] = lambda event: None) -> Iterator[StopRequest]:
-    """Inside, the first SIGINT or SIGTERM sets a flag and tells a reporter. The earlier handlers come back at the end.
+    """Inside, the first SIGINT, SIGTERM or SIGHUP sets a flag and tells a reporter. The earlier handlers come back at the end.
 
     A signal that is ignored stays ignored, as under nohup. Only the main thread can handle signals; in
     another one they do what they did before.
@@ -76,7 +79,7 @@ def stop_requests(reporter: Callable[[dict[str, Any]], None] = lambda event: Non
     request = StopRequest(reporter)
     earlier = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 earlier[number] = signal.signal(number, request._note)
     try:
