@@ -12,9 +12,10 @@ from tinyformer import backends
 
 threadpoolctl.threadpool_limits(1, "blas")  # matrices this small only get slower with more threads
 
-# A shell starts a background job with Ctrl-C ignored, training rightly leaves it so, and child processes inherit it.
-# Tests that send the signal need it heard.
+# A shell starts a background job with Ctrl-C ignored, and nohup one with the end of the terminal; training rightly
+# leaves them so, and child processes inherit it. Tests that send these signals need them heard.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 COMMON = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 settings.register_profile("quick", max_examples=15, **COMMON)

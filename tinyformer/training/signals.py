@@ -1,4 +1,5 @@
-"""Ctrl-C, SIGTERM and SIGHUP (a terminal was closed): the first asks the loop to save and leave, the second leaves at once.
+"""Ctrl-C, SIGTERM, and SIGHUP of a closed terminal: the first asks the loop to save and leave, the second leaves at
+once.
 
 A handler may run between any two instructions, so it only notes the signal and tells the user; the loop looks
 between steps, where everything is in order. Read next: `trainer.py`.
@@ -15,7 +16,6 @@ from types import FrameType
 from typing import Any
 
 from ..errors import TinyformerError
-
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -71,7 +71,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_requests(reporter: Callable[[dict[str, Any]], None] = lambda event: None) -> Iterator[StopRequest]:
-    """Inside, the first SIGINT, SIGTERM or SIGHUP sets a flag and tells a reporter. The earlier handlers come back at the end.
+    """Inside, the first of `SIGNALS` sets a flag and tells a reporter. The earlier handlers come back at the end.
 
     A signal that is ignored stays ignored, as under nohup. Only the main thread can handle signals; in
     another one they do what they did before.
