@@ -1,9 +1,12 @@
 """Models read from what transformers saves: the same logits, and the same gradient of every parameter.
 
 Twenty drawn settings of each of GPT-2, BERT and T5. Logits agree within 1e-5 of the largest one, gradients within 1e-4
-of the largest in the same parameter, all in float32. What is 0 in truth, as the gradient of a key's bias under a
-softmax, is rounding on both sides: errors below 3e-7 of the largest gradient in the model count as that.
+of the largest in the same parameter, all in float32; but T5's gradients are held to theirs in float64. What is 0 in
+truth, as the gradient of a key's bias under a softmax, is rounding on both sides: errors below 3e-7 of the largest
+gradient in the model count as that.
 """
+
+import copy
 
 import numpy as np
 import pytest
@@ -109,7 +112,11 @@ def test_t5(seed, version, tmp_path):
     their_logits = theirs(torch.tensor(read), **settings).logits
     logits = ours(read, written, mask=mask)
     close(logits.numpy(), their_logits, 1e-5)
-    compare_gradients(ours, theirs, fused.cross_entropy(logits, targets), losses(their_logits, targets))
+    # With theirs in double precision: without scaled scores some of these small gradients are so sensitive to rounding
+    # that torch's own in single precision are 3e-4 away from them.
+    exact = copy.deepcopy(theirs).double()
+    their_loss = losses(exact(torch.tensor(read), **settings).logits, targets)
+    compare_gradients(ours, exact, fused.cross_entropy(logits, targets), their_loss)
 
 
 def test_the_drawn_settings_are_tied_and_untied_scaled_and_not(tmp_path):
