@@ -9,11 +9,11 @@ Read next: `contract.py`.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
-from .contract import Backend, Generator, Kernel
+from . import cupy
+from .contract import Backend, Generator, Kernel, Undrawn
 from .numpy import choose_kernels
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "BackendUnavailable",
     "Generator",
     "Kernel",
+    "Undrawn",
     "as_array",
     "available",
     "common",
@@ -51,18 +52,21 @@ def get(name: str = "auto") -> Backend:
         BackendUnavailable: the name is unknown, or its library or device is missing.
     """
     if name == "auto":
-        name = "numpy"
+        name = "cupy" if not cupy.why_not() else "numpy"
     if name not in _by_name:
         if name == "numpy":
             from .numpy.backend import NumpyBackend
 
             backend = NumpyBackend()
-            _by_type[backend.ndarray] = backend
-            _by_name[name] = backend
-        elif name in NAMES:
-            raise BackendUnavailable(f"the {name} backend cannot run: {available()[name]}; use --backend numpy")
+        elif name == "cupy":
+            if reason := cupy.why_not():
+                raise BackendUnavailable(f"the cupy backend cannot run: {reason}; or use --backend numpy")
+            from .cupy.backend import CupyBackend
+
+            backend = CupyBackend()
         else:
             raise BackendUnavailable(f"unknown backend {name!r}; known are auto, {', '.join(NAMES)}")
+        _by_type[backend.ndarray] = _by_name[name] = backend
     return _by_name[name]
 
 
@@ -107,7 +111,7 @@ def as_array(data: Any) -> Any:
     Raises:
         TypeError: it holds something else than numbers.
     """
-    if hasattr(data, "__array_namespace__"):
+    if hasattr(data, "__array_namespace__") or type(data) in _by_type:
         return data
     numpy = get("numpy")
     array = numpy.asarray(data)
@@ -119,7 +123,4 @@ def as_array(data: Any) -> Any:
 
 def available() -> dict[str, str]:
     """The known backends, each with the reason why it cannot run here; an empty reason where it can."""
-    reason = "this version of tinyformer has no GPU backend yet"
-    if importlib.util.find_spec("cupy") is None:
-        reason += ", and CuPy is not installed"
-    return {"numpy": "", "cupy": reason}
+    return {"numpy": "", "cupy": cupy.why_not()}

@@ -10,8 +10,11 @@ Read next: `numpy/backend.py`, then `tinyformer/tensor.py`.
 
 from __future__ import annotations
 
+import abc
+import contextlib
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from .special import erf
@@ -40,13 +43,29 @@ def of_one_dtype(x: Array, *others: Array | None, **metadata: Any) -> bool:
     return all(other is None or other.dtype == x.dtype for other in others)
 
 
+class Undrawn(abc.ABC):
+    """Truth values that a kernel draws where it uses them, instead of reading them from memory.
+
+    Kernels of the backend that made it take it in the place of an array; composed functions get what `drawn` returns.
+
+    Attributes:
+        shape: of the truth values.
+    """
+
+    shape: tuple[int, ...]
+
+    @abc.abstractmethod
+    def drawn(self) -> Array:
+        """The truth values as an array."""
+
+
 class Generator(Protocol):
     """A stream of random numbers that is a pure function of the integers it was made from."""
 
     def normal(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Standard normal numbers."""
 
-    def keep(self, shape: tuple[int, ...], probability: float) -> Array:
+    def keep(self, shape: tuple[int, ...], probability: float) -> Array | Undrawn:
         """True with the given probability, in steps of 2⁻¹⁶: the mask of a dropout."""
 
 
@@ -57,9 +76,11 @@ class Backend:
         name: how a user names it, such as "numpy".
         kernels: fast versions of composed functions, by the function's name.
         updates: in-place updates of flat arrays, by name, for `tinyformer/training/optimizer.py`.
+        alignment: bytes that the place of an array within a larger one should be a multiple of, for kernels to be fast.
     """
 
     name = "array-api"
+    alignment = 1
 
     def __init__(self, namespace: Any) -> None:
         self._namespace = namespace
@@ -73,6 +94,23 @@ class Backend:
 
     def __repr__(self) -> str:
         return f"<backend {self.name}>"
+
+    def rounding(self, precision: str) -> AbstractContextManager[None]:
+        """Inside, products of float32 matrices may round their factors to this precision: "float32" or "tf32"."""
+        return contextlib.nullcontext()
+
+    def recorded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of arrays that a backend may record once, and replay without the host's work.
+
+        Args:
+            function: `function(arrays) -> arrays`, both dictionaries. What it does must be a function of the contents
+                of the arrays it is given, and of arrays that stay in their places; it may write into those, and
+                everything else must be the same in each call whose arrays have the same shapes and dtypes.
+
+        Returns:
+            The same, of arrays on the host. What it returns is overwritten by the next call.
+        """
+        return lambda arrays: function({name: self.from_host(array) for name, array in arrays.items()})
 
     def from_host(self, array: Any, dtype: Any = None) -> Array:
         """A NumPy array, a list or a number as an array of this backend."""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import functional
+from .backends import Undrawn
 from .tensor import Tensor, primitive
 
 registry: dict[str, Callable[..., Tensor]] = {}
@@ -50,6 +51,7 @@ def fused(name: str, *, reference: Callable[..., Tensor]) -> Callable[..., Tenso
         kernel = inputs[0].backend.kernels.get(name)
         raw = [x.array if isinstance(x, Tensor) else x for x in inputs]
         if kernel is None or (kernel.supports and not kernel.supports(*raw, **metadata)):
+            inputs = (x.drawn() if isinstance(x, Undrawn) else x for x in inputs)
             return reference(*inputs, **metadata)
         return operation(*inputs, kernel=kernel, metadata=metadata)
 

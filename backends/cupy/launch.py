@@ -1,0 +1,91 @@
+"""CUDA sources: each compiled once per process and type of numbers, at its first use, and launched with few words.
+
+A `.cu` file holds kernels that are declared `extern "C"` and written for numbers of type `REAL`, which is `float` or
+`bfloat16` (`common.cuh`). What a file includes is put in its place here, so that CuPy's cache on disk, which looks at
+the source alone, never takes an old version.
+
+Read before: `backend.py`. Read next: `common.cuh`, then `norms.py` with `norms.cu`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import cupy
+import numpy as np
+
+_FOLDER = Path(__file__).parent
+_INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
+_NOTHING = np.uint64(0)  # a null pointer, for an array that is absent
+REALS = {"float32": "float", "bfloat16": "bfloat16"}  # the types of numbers that kernels store, by their dtypes
+
+
+def text(name: str) -> str:
+    """A source with everything that it includes in its place, each file once."""
+    seen = set()
+
+    def include(found: re.Match) -> str:
+        if found[1] in seen:
+            return ""
+        seen.add(found[1])
+        return _INCLUDE.sub(include, (_FOLDER / found[1]).read_text(encoding="utf-8"))
+
+    return include(re.match("(.*)", name))
+
+
+class Source:
+    """The kernels of one file.
+
+    Args:
+        name: of the file beside this one, such as "norms.cu".
+        options: of the compiler, beside the type of numbers.
+    """
+
+    def __init__(self, name: str, options: tuple[str, ...] = ()) -> None:
+        self._name, self._options = name, options
+        self._functions: dict[Any, Any] = {}
+
+    def launch(
+        self,
+        kernel: str,
+        dtype: Any,
+        grid: int | tuple[int, ...],
+        block: int | tuple[int, ...],
+        arguments: tuple[Any, ...],
+        *,
+        shared: int = 0,
+        **defines: int,
+    ) -> None:
+        """Enqueue a kernel on the current stream.
+
+        Args:
+            kernel: its name.
+            dtype: what `REAL` is: float32 or bfloat16.
+            grid: blocks; nothing is launched where there are none.
+            block: threads of each.
+            arguments: arrays that are contiguous, or whose strides the kernel is told; None for an absent one; and
+                NumPy scalars of exactly the types of the parameters.
+            shared: bytes of dynamic shared memory.
+            defines: constants of the compilation, by name; each set of them is a version of its own.
+        """
+        grid = grid if isinstance(grid, tuple) else (grid,)
+        if 0 in grid:
+            return
+        key = (kernel, np.dtype(dtype).name, cupy.cuda.runtime.getDevice(), *defines.items())
+        function = self._functions.get(key)
+        if function is None:
+            function = self._functions[key] = self._compile(kernel, key[1], defines)
+        if shared > _DEFAULT_SHARED and shared > function.max_dynamic_shared_size_bytes:
+            function.max_dynamic_shared_size_bytes = shared
+        block = block if isinstance(block, tuple) else (block,)
+        function(grid, block, tuple(_NOTHING if x is None else x for x in arguments), shared_mem=shared)
+
+    def _compile(self, kernel: str, dtype: str, defines: dict[str, int]) -> Any:
+        options = (f"-DREAL={REALS[dtype]}", *(f"-D{name}={value}" for name, value in defines.items()))
+        module = cupy.RawModule(code=text(self._name), options=("--std=c++17", *options, *self._options))
+        return module.get_function(kernel)
+
+
+_DEFAULT_SHARED = 48 << 10  # bytes that a kernel may have without asking
