@@ -43,7 +43,7 @@ class Contender:
 
     Attributes:
         entry: which contender it is.
-        first: the result of its first step.
+        first: the result of its first step, when it has been waited for.
     """
 
     def __init__(self, entry: Entry, folder: Path, threads: int) -> None:
@@ -54,6 +54,14 @@ class Contender:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
             )
+        self.first: Any = None
+
+    def wait(self) -> None:
+        """Until it has made its first step.
+
+        Raises:
+            Failed: it has ended instead.
+        """
         try:
             self.first = self._answer()
         except Failed:
@@ -86,23 +94,34 @@ class Contender:
 
 
 @contextlib.contextmanager
-def started(entries: Sequence[Entry], folder: Path, threads: int) -> Iterator[list[Contender]]:
+def started(
+    entries: Sequence[Entry], folder: Path, threads: int, *, at_once: bool = False
+) -> Iterator[list[Contender]]:
     """Contenders that are ready; one that fails is left out, with a line that says why.
+
+    Args:
+        entries: who takes part.
+        folder: of the case.
+        threads: of each.
+        at_once: whether they prepare beside each other, where there are cores enough; else one after the other.
 
     Raises:
         Failed: the first of them, which all others are compared with, cannot be left out.
     """
     with contextlib.ExitStack() as stack:
-        contenders = []
-        for entry in entries:
+        contenders, candidates = [], (Contender(entry, folder, threads) for entry in entries)
+        if at_once:
+            candidates = list(candidates)
+        for candidate in candidates:
+            stack.callback(candidate.close)
             try:
-                contenders.append(Contender(entry, folder, threads))
+                candidate.wait()
             except Failed as reason:
                 if not contenders:
                     raise
-                note(f"{entry.name} is left out: {reason}")
+                note(f"{candidate.entry.name} is left out: {reason}")
                 continue
-            stack.callback(contenders[-1].close)
+            contenders.append(candidate)
         yield contenders
 
 
