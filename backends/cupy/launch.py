@@ -45,6 +45,7 @@ class Source:
 
     def __init__(self, name: str, options: tuple[str, ...] = ()) -> None:
         self._name, self._options = name, options
+        self._modules: dict[Any, Any] = {}
         self._functions: dict[Any, Any] = {}
 
     def launch(
@@ -73,19 +74,21 @@ class Source:
         grid = grid if isinstance(grid, tuple) else (grid,)
         if 0 in grid:
             return
-        key = (kernel, np.dtype(dtype).name, cupy.cuda.runtime.getDevice(), *defines.items())
-        function = self._functions.get(key)
+        version = (dtype, cupy.cuda.runtime.getDevice(), *defines.items())
+        function = self._functions.get((kernel, version))
         if function is None:
-            function = self._functions[key] = self._compile(kernel, key[1], defines)
+            function = self._functions[kernel, version] = self._module(version, defines).get_function(kernel)
         if shared > _DEFAULT_SHARED and shared > function.max_dynamic_shared_size_bytes:
             function.max_dynamic_shared_size_bytes = shared
         block = block if isinstance(block, tuple) else (block,)
         function(grid, block, tuple(_NOTHING if x is None else x for x in arguments), shared_mem=shared)
 
-    def _compile(self, kernel: str, dtype: str, defines: dict[str, int]) -> Any:
-        options = (f"-DREAL={REALS[dtype]}", *(f"-D{name}={value}" for name, value in defines.items()))
-        module = cupy.RawModule(code=text(self._name), options=("--std=c++17", *options, *self._options))
-        return module.get_function(kernel)
+    def _module(self, version: tuple[Any, ...], defines: dict[str, int]) -> Any:
+        if version not in self._modules:
+            options = (f"-DREAL={REALS[np.dtype(version[0]).name]}", *(f"-D{n}={v}" for n, v in defines.items()))
+            options = ("--std=c++17", *options, *self._options)
+            self._modules[version] = cupy.RawModule(code=text(self._name), options=options)
+        return self._modules[version]
 
 
 _DEFAULT_SHARED = 48 << 10  # bytes that a kernel may have without asking

@@ -27,7 +27,8 @@ TORCH = (
 )
 JAX = Entry("JAX", "jax_peer")
 GEMM = Entry("GEMM", "gemm")
-TOLERANCE, TOLERANCE_BF16 = 1e-4, 2e-2  # of the first loss, relative
+TOLERANCE = 1e-4  # of the first loss, relative
+ROUNDED = {"bfloat16": 2e-2, "tf32": 1e-3}  # likewise, of contenders that round so
 
 
 def peers(mode: str) -> list[Entry]:
@@ -80,7 +81,7 @@ def measure(name: str, mode: str, size: Size, *, rounds: int, threads: int) -> d
 def disagreement(ours: Contender, peer: Contender) -> str | None:
     """Why there is nothing to compare: the first loss of a peer, from the same weights and batch, is another."""
     (loss, _), (theirs, _) = ours.first, peer.first
-    tolerance = TOLERANCE_BF16 if peer.entry.form == "bfloat16" else TOLERANCE
+    tolerance = ROUNDED.get(peer.entry.form.rpartition(" ")[2], TOLERANCE)
     if abs(theirs - loss) <= tolerance * abs(loss):
         return None
     return f"another loss: {theirs:.5f}, not {loss:.5f}"
