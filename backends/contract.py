@@ -164,3 +164,20 @@ class Backend:
         from .numpy.random import HostGenerator
 
         return HostGenerator(self, seed, *stream, rows=rows)
+
+    def keys(self, seed: int, *stream: int, rows: range | None = None) -> Any:
+        """What the streams of `generator` are made from, as a NumPy array: uint64, `rows 2`, one row without `rows`."""
+        from .numpy.random import keys
+
+        return keys(seed, *stream, rows=rows)
+
+    def generator_of(self, keys: Array) -> Generator:
+        """The same streams from their keys, for a function that is `recorded`, to which the keys come as an array.
+
+        Args:
+            keys: from `keys`, as an array of this backend. Each belongs to one row of the arrays that are drawn; a
+                single one may draw arrays of any shape.
+        """
+        from .numpy.random import HostGenerator
+
+        return HostGenerator.of(self, self.to_host(keys))

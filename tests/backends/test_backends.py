@@ -48,6 +48,15 @@ def test_scatter_add(xp, indices, axes, seed):
     np.testing.assert_allclose(found, expected, atol=1e-14)
 
 
+@pytest.mark.parametrize(("rows", "shape"), [(None, (3, 7)), (range(4, 6), (2, 5, 3)), (range(1, 2), (1, 9))])
+def test_a_stream_may_be_made_from_its_keys(xp, rows, shape):
+    keys = xp.keys(5, 1, 7, rows=rows)
+    assert keys.dtype == np.uint64
+    generators = xp.generator(5, 1, 7, rows=rows), xp.generator_of(xp.from_host(keys))
+    for draw in (lambda g: g.keep(shape, 0.7), lambda g: g.keep(shape, 0.4), lambda g: g.normal(shape, xp.float64)):
+        np.testing.assert_array_equal(*(xp.to_host(draw(generator)) for generator in generators))
+
+
 def test_streams_are_functions_of_their_key(xp):
     def draw(*key):
         return xp.to_host(xp.generator(*key).normal((1000,), xp.float64))
