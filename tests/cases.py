@@ -250,15 +250,20 @@ def _dropout(draw: Draw, function: Callable):
     return lambda x: function(x, keep, rate=0.3), draw.normal(*shape)
 
 
-def _with(width_arrays: tuple[bool, ...], **choices: tuple) -> Callable[[Draw, Callable], tuple]:
-    """Cases of a function of `... d` and weights of width d; an optional one may be left out."""
-
+def _norm(epsilon: float, *, biased: bool) -> Callable[[Draw, Callable], tuple]:
     def case(draw: Draw, function: Callable):
         *axes, d = draw.sizes(draw.pick(1, 2, 3))
         d += 2  # a norm of one or two channels is nearly a step function
-        given = [draw.positive(d) for optional in width_arrays if not optional or draw.pick(True, False)]
-        settings = {name: draw.pick(*values) for name, values in choices.items()}
-        return lambda *inputs: function(*inputs, **settings), draw.normal(*axes, d + 1)[..., :d], *given
+        settings, optional = {"epsilon": draw.pick(epsilon, 0.1)}, {}
+        if biased and draw.pick(True, False):
+            optional["bias"] = draw.positive(d)
+        if draw.pick(True, False):
+            optional["residual"] = draw.normal(*axes, d + 2)[..., 2:]
+
+        def norm(x, weight, *others):
+            return function(x, weight, **dict(zip(optional, others, strict=True)), **settings)
+
+        return norm, draw.normal(*axes, d + 1)[..., :d], draw.positive(d), *optional.values()
 
     return case
 
@@ -297,12 +302,12 @@ COMPOSED: dict[str, Callable[[Draw, Callable], tuple]] = {
     "embedding": _embedding,
     "gated": _gated,
     "gelu": _of_one(approximate=(True, False)),
-    "layer_norm": _with((False, True), epsilon=(1e-5, 0.1)),
+    "layer_norm": _norm(1e-5, biased=True),
     "linear": _linear,
     "log_softmax": _of_one(),
     "mean": _of_one(),
     "relu": _of_one("apart"),
-    "rms_norm": _with((False,), epsilon=(1e-6, 0.1)),
+    "rms_norm": _norm(1e-6, biased=False),
     "rotary": _rotary,
     "sigmoid": _of_one(),
     "silu": _of_one(),

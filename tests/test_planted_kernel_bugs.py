@@ -42,6 +42,13 @@ KERNELS = [
         "rms_norm",
     ),
     KernelBug(
+        "RMS norm kernel: the residual forgotten",
+        norms._forward,
+        "np.add(given, more[block], out=n)",
+        "given",
+        "rms_norm",
+    ),
+    KernelBug(
         "gelu kernel: the 3 of the cube's slope lost",
         activations._gelu_tanh,
         "slope *= 6.0 * root * a",

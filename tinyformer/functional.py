@@ -100,29 +100,38 @@ def log_softmax(x: Tensor, *, axis: int = -1) -> Tensor:
     return shifted - ops.log(ops.sum(ops.exp(shifted), axis=axis, keepdims=True))
 
 
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, epsilon: float = 1e-5) -> Tensor:
+def layer_norm(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, residual: Tensor | None = None, *, epsilon: float = 1e-5
+) -> Tensor:
     """Shift and scale each position to mean 0 and variance 1, then by learned amounts (Ba 2016).
 
     Args:
         x: `... d`.
         weight: `d`.
         bias: `d`, or None.
+        residual: added to x first, `... d`, or None. That suits post-norm, which needs the sum nowhere else; pre-norm
+            goes on with the sum, too, and an operation of this engine has one result.
         epsilon: added to the variance.
     """
+    if residual is not None:
+        x = x + residual
     centred = x - mean(x, axis=-1, keepdims=True)
     variance = mean(centred * centred, axis=-1, keepdims=True)
     out = centred / ops.sqrt(variance + epsilon) * weight
     return out if bias is None else out + bias
 
 
-def rms_norm(x: Tensor, weight: Tensor, *, epsilon: float = 1e-6) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, residual: Tensor | None = None, *, epsilon: float = 1e-6) -> Tensor:
     """Scale each position to a mean square of 1, then by learned amounts (Zhang and Sennrich 2019).
 
     Args:
         x: `... d`.
         weight: `d`.
+        residual: added to x first, as in `layer_norm`.
         epsilon: added to the mean square.
     """
+    if residual is not None:
+        x = x + residual
     return x / ops.sqrt(mean(x * x, axis=-1, keepdims=True) + epsilon) * weight
 
 

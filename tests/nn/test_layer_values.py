@@ -98,6 +98,9 @@ def test_norms_and_their_epsilon(layer, norm, epsilon, xp):
     x = draw(3, 8) * 1e-3
     module, parameters = made(layer, 8)
     assert_close(module(Tensor(xp.from_host(x))), plain.normalise(parameters, x, norm=norm, epsilon=epsilon))
+    first, second = xp.from_host(0.25 * x), xp.from_host(0.75 * x)  # the same numbers as a sum
+    expected = plain.normalise(parameters, x, norm=norm, epsilon=epsilon)
+    assert_close(module(Tensor(first), residual=Tensor(second)), expected)
 
 
 @pytest.mark.parametrize("name", nn.ACTIVATIONS)

@@ -57,10 +57,10 @@ def log_softmax(draw):
 def layer_norm(draw):
     *axes, d = draw.sizes(draw.pick(1, 2, 3))
     biased, epsilon = draw.pick(True, False), draw.pick(1e-5, 0.1)
-    arrays = [draw.normal(*axes, d + 1), *(draw.normal(d + 1) for _ in range(1 + biased))]
+    arrays = [*draw.normal(2, *axes, d + 1), *(draw.normal(d + 1) for _ in range(1 + biased))]
     return (
-        lambda f: lambda *inputs: f(*inputs, epsilon=epsilon),
-        lambda x, *parameters: F.layer_norm(x, (d + 1,), *parameters, eps=epsilon),
+        lambda f: lambda x, more, *parameters: f(x, *parameters, residual=more, epsilon=epsilon),
+        lambda x, more, *parameters: F.layer_norm(x + more, (d + 1,), *parameters, eps=epsilon),
         arrays,
     )
 
@@ -69,9 +69,9 @@ def rms_norm(draw):
     *axes, d = draw.sizes(draw.pick(1, 2, 3))
     epsilon = draw.pick(1e-6, 0.1)
     return (
-        lambda f: lambda x, weight: f(x, weight, epsilon=epsilon),
-        lambda x, weight: F.rms_norm(x, (d,), weight, eps=epsilon),
-        [draw.normal(*axes, d), draw.normal(d)],
+        lambda f: lambda x, more, weight: f(x, weight, residual=more, epsilon=epsilon),
+        lambda x, more, weight: F.rms_norm(x + more, (d,), weight, eps=epsilon),
+        [*draw.normal(2, *axes, d), draw.normal(d)],
     )
 
 

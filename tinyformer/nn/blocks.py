@@ -13,7 +13,7 @@ from typing import Any
 from ..backends import Generator
 from ..tensor import Array, Tensor
 from .attention import Attention, LayerCache
-from .layers import FeedForward, dropout, make_norm
+from .layers import FeedForward, LayerNorm, RMSNorm, dropout, make_norm
 from .module import Initializer, Module
 
 
@@ -107,10 +107,10 @@ class Block(Module):
     def _residual(
         self,
         x: Tensor,
-        norm: Callable[[Tensor], Tensor],
+        norm: LayerNorm | RMSNorm,
         part: Callable[[Tensor], Tensor],
         rng: Generator | None,
     ) -> Tensor:
         if self.pre_norm:
             return x + dropout(part(norm(x)), self.dropout, rng)
-        return norm(x + dropout(part(x), self.dropout, rng))
+        return norm(x, residual=dropout(part(x), self.dropout, rng))

@@ -57,8 +57,9 @@ class LayerNorm(Module):
         self.bias = init.constant(width, value=0.0) if bias else None
         self.epsilon = epsilon
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return fused.layer_norm(x, self.weight, self.bias, epsilon=self.epsilon)
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """The norm of x, or of x + residual, `... d`."""
+        return fused.layer_norm(x, self.weight, self.bias, residual, epsilon=self.epsilon)
 
 
 class RMSNorm(Module):
@@ -68,8 +69,9 @@ class RMSNorm(Module):
         self.weight = init.constant(width, value=1.0)
         self.epsilon = epsilon
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return fused.rms_norm(x, self.weight, epsilon=self.epsilon)
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """The norm of x, or of x + residual, `... d`."""
+        return fused.rms_norm(x, self.weight, residual, epsilon=self.epsilon)
 
 
 def make_norm(kind: str, width: int, init: Initializer, *, bias: bool, epsilon: float) -> LayerNorm | RMSNorm:
