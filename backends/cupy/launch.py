@@ -1,38 +1,22 @@
 """CUDA sources: each compiled once per process and type of numbers, at its first use, and launched with few words.
 
 A `.cu` file holds kernels that are declared `extern "C"` and written for numbers of type `REAL`, which is `float` or
-`bfloat16` (`common.cuh`). What a file includes is put in its place here, so that CuPy's cache on disk, which looks at
-the source alone, never takes an old version.
+`bfloat16` (`common.cuh`). What a file includes is put in its place (`sources.py`), so that CuPy's cache on disk, which
+looks at the source alone, never takes an old version.
 
 Read before: `backend.py`. Read next: `common.cuh`, then `norms.py` with `norms.cu`.
 """
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import cupy
 import numpy as np
 
-_FOLDER = Path(__file__).parent
-_INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
+from .sources import REALS, text
+
 _NOTHING = np.uint64(0)  # a null pointer, for an array that is absent
-REALS = {"float32": "float", "bfloat16": "bfloat16"}  # the types of numbers that kernels store, by their dtypes
-
-
-def text(name: str) -> str:
-    """A source with everything that it includes in its place, each file once."""
-    seen = set()
-
-    def include(found: re.Match) -> str:
-        if found[1] in seen:
-            return ""
-        seen.add(found[1])
-        return _INCLUDE.sub(include, (_FOLDER / found[1]).read_text(encoding="utf-8"))
-
-    return include(re.match("(.*)", name))
 
 
 class Source:
