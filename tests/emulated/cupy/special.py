@@ -1,0 +1,17 @@
+"""As `cupyx.scipy.special`: the error function."""
+
+import math
+
+import numpy as np
+
+from .calls import compute
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def erf(x, out=None):
+    def of(values):
+        single = values.dtype == np.float32 or values.dtype.itemsize == 2 and values.dtype != np.float16
+        return _erf(values.astype(np.float64)).astype(np.float32 if single else np.float64).reshape(values.shape)
+
+    return compute(of, x)
