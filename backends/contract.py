@@ -99,13 +99,17 @@ class Backend:
         """Inside, products of float32 matrices may round their factors to this precision: "float32" or "tf32"."""
         return contextlib.nullcontext()
 
-    def recorded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def recorded(
+        self, function: Callable[..., Any], *, record: bool = True, warn: Callable[[str], None] | None = None
+    ) -> Callable[..., Any]:
         """A function of arrays that a backend may record once, and replay without the host's work.
 
         Args:
             function: `function(arrays) -> arrays`, both dictionaries. What it does must be a function of the contents
                 of the arrays it is given, and of arrays that stay in their places; it may write into those, and
                 everything else must be the same in each call whose arrays have the same shapes and dtypes.
+            record: False runs it anew in each call, with the same result.
+            warn: told, in a sentence, where it cannot be recorded and so runs anew in each call.
 
         Returns:
             The same, of arrays on the host. What it returns is overwritten by the next call.

@@ -30,7 +30,7 @@ def load(path: str | Path, *, backend: str = "auto", on_damage: Callable[[str], 
             about what a published model lacks or has too much. By default they are warnings.
 
     Returns:
-        The model, in the precision that it was trained in. Called on integer ids `b t`, it gives logits `b t v`; an
+        The model, in the precision that its weights have. Called on integer ids `b t`, it gives logits `b t v`; an
         encoder-decoder is called on those of the source and of the target.
 
     Raises:
@@ -42,7 +42,7 @@ def load(path: str | Path, *, backend: str = "auto", on_damage: Callable[[str], 
     config = rundir.open_run(path).config()
     weights = checkpoint.load_weights(path, on_damage=on_damage)[0]
     shape, backend = data.model_config(config), data.choose_backend(backend)
-    model = models.build(shape, backend=backend, dtype=config.precision, seed=None)
+    model = models.build(shape, backend=backend, dtype=config.dtype, seed=None)
     checkpoint.check_names(model.parameters(), weights, Path(path))
     model.assign(weights)
     return model

@@ -71,7 +71,7 @@ def test_config_survives_a_file(tmp_path):
         ({"minimum_ratio": 1.5}, "--minimum-ratio must be at most 1"),
         ({"validation": 1.0}, "a fraction between 0 and 1"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
-        ({"precision": "float16"}, "--precision must be one of float32, float64"),
+        ({"precision": "float16"}, "--precision must be one of float32, tf32, bfloat16, float64"),
         ({"warmup": 11, "steps": 10}, "--warmup (11) is longer than --steps (10)"),
         (
             {"mode": "encodr"},

@@ -153,7 +153,7 @@ def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> Fami
     weights = checkpoint.load_weights(path, on_damage=warn)[0]
     tokenizer = load_tokenizer(run.tokenizer_file)
     contents = {name: [_json(content)] for name, content in tokenizers.write(tokenizer, config).items()}
-    options = options_for(family, config, tokenizer) | {"dtype": run.config().precision}
+    options = options_for(family, config, tokenizer) | {"dtype": run.config().dtype}
     contents |= {CONFIG: [_json(options)], SINGLE: _encode(family.rows(config), weights)}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

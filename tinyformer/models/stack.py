@@ -34,7 +34,7 @@ class Stack(nn.Module):
     def __init__(
         self, config: ModelConfig, init: nn.Initializer, *, layers: int, causal: bool, cross: bool = False
     ) -> None:
-        self.config, self.causal, self._dtype = config, causal, init.dtype
+        self.config, self.causal = config, causal
         width, norm = config.width, {"bias": config.bias, "epsilon": config.epsilon}
         self.positions = nn.Embedding(config.context, width, init) if config.positions == "learned" else None
         self.segments = nn.Embedding(config.segments, width, init) if config.segments else None
@@ -100,7 +100,7 @@ class Stack(nn.Module):
         places = xp.arange(start, start + x.shape[1])
         angles = bias = None
         if self.config.positions == "rotary":
-            angles = nn.rotary_angles(xp, places, self.config.channels, self._dtype)
+            angles = nn.rotary_angles(xp, places, self.config.channels, x.dtype)
         if self.relative is not None:
             bias = self.relative(places, xp.arange(start + x.shape[1]))
         settings = {
@@ -126,7 +126,7 @@ class Stack(nn.Module):
             x = x + known
         elif config.positions == "sinusoidal":
             places = xp.arange(start, stop) if positions is None else xp.from_host(positions)
-            x = x + Tensor(nn.sinusoidal(xp, places, config.width, self._dtype))
+            x = x + Tensor(nn.sinusoidal(xp, places, config.width, x.dtype))
         if self.segments is not None:
             x = x + (self.segments.weight[0] if segments is None else self.segments(xp.from_host(segments)))
         elif segments is not None:
@@ -141,12 +141,12 @@ class Stack(nn.Module):
             memory: the other stack's output, `b s d`, whose keys and values are computed here, once; a batch of 1
                 serves all sequences.
         """
-        config, xp = self.config, self.blocks[0].attention.query.weight.backend
+        config, weight = self.config, self.blocks[0].attention.query.weight
         shape = (batch, config.heads, config.context, config.channels)
         layers = []
         for block in self.blocks:
             seen = None if memory is None else block.cross_attention.keys_values(memory)
-            layers.append(nn.LayerCache(shape, xp, self._dtype, memory=seen))
+            layers.append(nn.LayerCache(shape, weight.backend, weight.dtype, memory=seen))
         return nn.Cache(layers)
 
 

@@ -21,7 +21,12 @@ class Module:
 
     An attribute is a parameter, another module, or a list, tuple or dictionary of them; anything else is no business
     of this class.
+
+    Attributes:
+        masters: where parameters are copies, rounded for computing, what they are copies of: raw arrays, by name.
     """
+
+    masters: Mapping[str, Any] = {}
 
     def parameters(self) -> dict[str, Tensor]:
         """Every parameter under its name, in the order of assignment; one that is used in two places comes once."""
@@ -30,8 +35,12 @@ class Module:
             found.setdefault(id(parameter), (name, parameter))
         return dict(found.values())
 
+    def values(self) -> dict[str, Any]:
+        """What every parameter holds, a raw array, under its name; unrounded where there are masters."""
+        return {name: self.masters.get(name, parameter.array) for name, parameter in self.parameters().items()}
+
     def assign(self, arrays: Mapping[str, Any]) -> None:
-        """Copy values into the parameters, in place.
+        """Copy values into the parameters, in place, and into the masters where there are some.
 
         Args:
             arrays: one for each parameter, by name, on the host or on the model's backend.
@@ -48,7 +57,10 @@ class Module:
             if tuple(arrays[name].shape) != parameter.shape:
                 raise ValueError(f"{name} has shape {parameter.shape}, and the array {tuple(arrays[name].shape)}")
         for name, parameter in parameters.items():
-            parameter.array[...] = parameter.backend.from_host(arrays[name], dtype=parameter.dtype)
+            value = parameter.backend.from_host(arrays[name])
+            for target in (parameter.array, self.masters.get(name)):
+                if target is not None:
+                    target[...] = parameter.backend.astype(value, target.dtype)
 
     def __repr__(self) -> str:
         lines = [f"{name}: {tuple(p.shape)}" for name, p in self.parameters().items()]

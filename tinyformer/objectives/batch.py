@@ -19,6 +19,8 @@ from ..tensor import Array
 class Batch:
     """One batch: NumPy arrays, for it is data of the host. `len` is the number of rows.
 
+    A step on a device gets one whose arrays are already there, from an objective's `fixed`.
+
     Attributes:
         inputs: integers, `b t`; the source, `b s`, where there are decoder inputs.
         targets: integers, `b t`.
@@ -28,6 +30,8 @@ class Batch:
         positions: of the inputs, integers, `b t`; None for 0, 1, 2, ...
         decoder_inputs: what a decoder sees beside the source, `b t`: the targets, one place later.
         labels: the class of each row, integers, `b`.
+        places: where in its row each target stands, integers, `b n`; targets and weights are then `b n`, too.
+        total: what the loss is divided by, where that is not the sum of the weights.
     """
 
     inputs: Array
@@ -38,6 +42,8 @@ class Batch:
     positions: Array | None = None
     decoder_inputs: Array | None = None
     labels: Array | None = None
+    places: Array | None = None
+    total: float | None = None
 
     def __len__(self) -> int:
         return self.inputs.shape[0]
@@ -45,6 +51,8 @@ class Batch:
     @property
     def tokens(self) -> float:
         """Target tokens, by weight: what the loss is averaged over."""
+        if self.total is not None:
+            return self.total
         return float(self.targets.size if self.weights is None else self.weights.sum())
 
     @property
@@ -60,8 +68,19 @@ class Batch:
 
     def rows(self, start: int, stop: int) -> Batch:
         """Part of the batch."""
-        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Batch(**{name: None if array is None else array[start:stop] for name, array in arrays.items()})
+        return dataclasses.replace(self, **{name: array[start:stop] for name, array in self.arrays.items()})
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """Those of the arrays that are there, by name."""
+        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "total"}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    def normalised(self) -> Batch:
+        """The same with weights that are shares of their sum: no number is left that each batch has of its own."""
+        if self.weights is None:
+            return self
+        return dataclasses.replace(self, weights=self.weights / self.weights.dtype.type(self.tokens or 1.0), total=1.0)
 
 
 def pad_rows(rows: Sequence[Array], pad: int, length: int | None = None) -> tuple[Array, Array | None]:

@@ -12,6 +12,7 @@ Read before: `objective.py`, `tinyformer/models/encoder.py`. Read next: `next_se
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -110,6 +111,15 @@ class MaskedLM(Objective):
             weights[row, hidden] = 1
         return inputs, weights
 
+    def fixed(self, batch: Batch) -> Batch:
+        """With the places of the hidden tokens, as many in each row; see `Objective.fixed`."""
+        xp, whole = backends.of(batch.targets), batch.normalised()
+        hidden = whole.weights > 0
+        count = max(1, int(xp.max(xp.sum(hidden, axis=1))))
+        places = xp.argsort(~hidden, axis=1, stable=True)[:, :count]  # the hidden ones come first, in their order
+        chosen = {name: xp.take_along_axis(getattr(whole, name), places, axis=1) for name in ("targets", "weights")}
+        return dataclasses.replace(whole, places=xp.astype(places, batch.targets.dtype), **chosen)
+
     def predict(self, model: Any, batch: Batch, *, rng: Generator | None = None) -> Prediction:
         """The model's logits where there is a target: `n v`.
 
@@ -126,8 +136,14 @@ def at_targets(model: Any, hidden: Tensor, batch: Batch) -> Prediction:
     Args:
         model: an encoder.
         hidden: what its last block gives, `b t d`.
-        batch: with weights, `b t`.
+        batch: with weights, `b t`; or with places, `b n`.
     """
+    if batch.places is not None:
+        xp, (rows, length, width) = hidden.backend, hidden.shape
+        starts = xp.arange(0, rows * length, length, dtype=xp.int64)[:, None]
+        flat = ops.reshape(hidden, shape=(rows * length, width))
+        chosen = ops.take(flat, starts + xp.astype(xp.from_host(batch.places), xp.int64))
+        return Prediction(model.score(chosen), batch.targets, batch.weights)
     host = backends.of(batch.weights)
     targets, weights = host.reshape(batch.targets, (-1,)), host.reshape(batch.weights, (-1,))
     places = host.nonzero(weights)[0]

@@ -30,8 +30,8 @@ class Prediction(NamedTuple):
 
     Attributes:
         logits: `... v`.
-        targets: integers on the host, `...`.
-        weights: of each target, on the host, `...`; None counts each once.
+        targets: integers on the host, `...`; or where the batch is.
+        weights: of each target, likewise, `...`; None counts each once.
     """
 
     logits: Tensor
@@ -141,6 +141,13 @@ class Objective(abc.ABC):
             rows: integers on the host, each of one axis; or pairs of such.
             rngs: for each row a `numpy.random.Generator` of its own, from which all that is random in it is drawn.
         """
+
+    def fixed(self, batch: Batch) -> Batch:
+        """A batch for a device that replays its work: what differs between two of them is in the arrays alone.
+
+        The shapes are those that most batches of a run have, and the loss is the same but for rounding.
+        """
+        return batch.normalised()
 
     def predict(self, model: Any, batch: Batch, *, rng: Generator | None = None) -> Prediction:
         """The model's logits for the targets.

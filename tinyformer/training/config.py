@@ -22,7 +22,8 @@ from ..files import open_regular
 from .toml import format_toml
 
 SCHEDULES = ("cosine", "linear", "constant", "inverse-square-root")
-PRECISIONS = ("float32", "float64")
+PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
+ON_DEVICES = ("tf32", "bfloat16")  # those of them that a GPU computes in; what is kept is float32 all the same
 TOKENIZERS = ("bytes", "chars", "bpe")  # any other is a path
 MASKINGS = ("dynamic", "fixed")
 OBJECTIVES = {  # of each mode; the first one unless another is asked for
@@ -75,7 +76,7 @@ class RunConfig:
         overfit_one_batch: train on the first batch again and again, to see that the loss goes to 0.
         seed: of weights, batch order and dropout.
         backend: "auto", "numpy" or "cupy".
-        precision: "float32" or "float64".
+        precision: of what is computed: "float32"; on a GPU "tf32" (float32, products rounded) or "bfloat16"; "float64".
         threads: worker threads.
     """
 
@@ -126,6 +127,11 @@ class RunConfig:
                 f"--vocab-size has no meaning with --tokenizer {self.tokenizer}, which fixes its own "
                 "vocabulary; leave it out or use --tokenizer bpe"
             )
+
+    @property
+    def dtype(self) -> str:
+        """Of the weights, and of everything in a checkpoint."""
+        return "float32" if self.precision in ON_DEVICES else self.precision
 
     @property
     def rows_per_step(self) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..tensor import Tensor
@@ -27,22 +27,32 @@ class FlatParameters:
 
     The matrices come first: weight decay, which is for them only, is then a matter of the first `decay_end`
     numbers. Each tensor's array is replaced by a view, so the model computes with the flat storage from now
-    on.
+    on. Where a device wants parameters to begin at certain addresses, there are zeros between them.
 
     Args:
         parameters: the model's, by name, all of one dtype.
         rates: factors on the learning rate of some matrices, by name; the others have 1.
+        working: the dtype that the model shall compute in, where that is another, such as "bfloat16". The many small
+            steps of training would be lost in its few digits, so the parameters themselves stay as they are (Micikevicius
+            2018, §3.1, "master weights").
 
     Attributes:
         names: of the parameters, in the order of storage.
         values: all parameters, 1-d.
-        gradients: the gradient of each of them, at the same place.
-        decay_end: numbers that belong to parameters with two axes or more.
+        working: the same, rounded, of which the model's tensors are views; None where they are views of `values`.
+        gradients: the gradient of each of them, at the same place, of the dtype of `values`.
+        decay_end: numbers before the first parameter with less than two axes.
         groups: stretches of the storage, in its order, each with the factor on its learning rate.
         backend: the array namespace.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], rates: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        rates: Mapping[str, float] | None = None,
+        *,
+        working: str | None = None,
+    ) -> None:
         rates = rates or {}
         matrices = [name for name, tensor in parameters.items() if tensor.ndim >= 2]
         matrices.sort(key=lambda name: name not in rates)
@@ -50,20 +60,27 @@ class FlatParameters:
         self.names = [*matrices, *others]
         self._tensors = [parameters[name] for name in self.names]
         self._shapes = [tensor.shape for tensor in self._tensors]
-        ends = [0]
-        for shape in self._shapes:
-            ends.append(ends[-1] + math.prod(shape))
-        self._places = [slice(begin, end) for begin, end in itertools.pairwise(ends)]
-        self.decay_end = ends[len(matrices)]
-        self.groups = [(place, rates[name]) for name, place in zip(self.names, self._places) if name in rates]
-        self.groups.append((slice(ends[len(self.groups)], ends[-1]), 1.0))
         self.backend = xp = self._tensors[0].backend
-        self.values = xp.empty(ends[-1], dtype=self._tensors[0].dtype)
+        own = self._tensors[0].dtype
+        used = own if working is None else getattr(xp, working)
+        unit = math.lcm(xp.alignment, own.itemsize, used.itemsize) // min(own.itemsize, used.itemsize)  # numbers
+        begins = [0]
+        for shape in self._shapes:
+            begins.append(begins[-1] + -(-math.prod(shape) // unit) * unit)
+        self._places = [slice(begin, begin + math.prod(shape)) for begin, shape in zip(begins, self._shapes)]
+        self.decay_end = begins[len(matrices)]
+        self.groups = [(place, rates[name]) for name, place in zip(self.names, self._places) if name in rates]
+        self.groups.append((slice(begins[len(self.groups)], begins[-1]), 1.0))
+        self.values = xp.zeros(begins[-1], dtype=own)
         self.gradients = xp.zeros_like(self.values)
+        self.working = None if working is None else xp.zeros(begins[-1], dtype=used)
         views = self.views(self.gradients).values()
         self._rows = [view if view.ndim else view.reshape(1) for view in views]  # of each gradient, to be cut by rows
         for tensor, view in zip(self._tensors, self.views(self.values).values()):
             view[...] = tensor.array
+        if self.working is not None:
+            self.working[...] = self.values
+        for tensor, view in zip(self._tensors, self.views(self.values if working is None else self.working).values()):
             tensor.array = view
 
     def views(self, flat: Array) -> dict[str, Array]:
@@ -96,6 +113,15 @@ class FlatParameters:
                 target[rows] = gradient.reshape(target.shape)[rows]
             else:
                 target[rows] += gradient.reshape(target.shape)[rows]
+
+    def gather(self, gradients: Mapping[Tensor, Array], *, first: bool, put: Callable[..., None]) -> None:
+        """As `accumulate`, with a function for each gradient: `put(gradient, out, add=...)`, with `out` its flat place."""
+        for tensor, place in zip(self._tensors, self._places):
+            gradient = gradients.get(tensor)
+            if gradient is not None:
+                put(gradient, self.gradients[place], add=not first)
+            elif first:
+                self.gradients[place] = 0
 
     def gradient_square(self, part: slice = EVERYTHING) -> float:
         """The sum of the squares of all gradients in a stretch of the storage; not finite if any of them is not."""
@@ -177,6 +203,8 @@ class AdamW:
                 step=step,
                 gradient_scale=gradient_scale,
             )
+            if flat.working is not None:
+                flat.working[place] = flat.values[place]
 
 
 def clip_scale(norm: float, clip: float) -> float:

@@ -59,7 +59,7 @@ def facts(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> dict[str, An
 
 def costs(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> dict[str, Any]:
     """Shapes and counts of parameters, FLOPs of a step and its memory in bytes: the "dry_run" event's content."""
-    model, lengths = models.make(shape, Unallocated(dtype=config.precision)), _lengths(shape, _sample(config, corpus))
+    model, lengths = models.make(shape, Unallocated(dtype=config.dtype)), _lengths(shape, _sample(config, corpus))
     return {
         "shapes": {name: list(tensor.shape) for name, tensor in model.parameters().items()},
         "parameters_by_part": counts.parameters_by_part(shape),

@@ -75,7 +75,7 @@ class RunState:
             TinyformerError: no checkpoint is in order, or the weights do not fit.
         """
         weights, _ = checkpoint.load_weights(path, on_damage=lambda message: warn(self._report, message))
-        weights = {name: array.astype(self._config.precision, copy=False) for name, array in weights.items()}
+        weights = {name: array.astype(self._config.dtype, copy=False) for name, array in weights.items()}
         checkpoint.check_names(self._model.parameters(), weights, Path(path))
         self._model.assign(weights)
 
@@ -125,7 +125,7 @@ class RunState:
             "fingerprint": fingerprint(self._config.backend, self._threads),
         }
         self._note(self._log.sync())
-        model = {name: xp.to_host(tensor.array) for name, tensor in self._model.parameters().items()}
+        model = {name: xp.to_host(array) for name, array in self._model.values().items()}
         means = {name: xp.to_host(mean) for name, mean in self._means().items()}
         path = checkpoint.save(self._run.checkpoints, self.step, model, means, state, good=self._saved)
         self._saved = self.step

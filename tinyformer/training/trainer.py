@@ -132,5 +132,5 @@ def _trainer(
         Workers(config.threads or 1) as workers,
         contextlib.closing(runlog.RunLog(run.log_file)) as log,
     ):
-        model = models.build(shape, backend=config.backend, dtype=config.precision, seed=config.seed)
+        model = models.build(shape, backend=config.backend, dtype=config.dtype, seed=config.seed)
         yield Trainer(run, config, corpus, model, workers, log, reporter, stop)
