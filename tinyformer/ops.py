@@ -309,11 +309,12 @@ def matmul(xp, a, b):
     _agree(a, b)
     left = a[None, :] if a.ndim == 1 else a
     right = b[:, None] if b.ndim == 1 else b
-    out = left @ right
+    out = xp.matmul(left, right)
 
     def vjp(g):  # dL = Σ ḡᵢⱼ d(Σₖ aᵢₖ bₖⱼ), so ā = ḡ bᵀ and b̄ = aᵀ ḡ
         g = xp.reshape(g, out.shape)
-        grad_a, grad_b = g @ xp.matrix_transpose(right), xp.matrix_transpose(left) @ g
+        grad_a = xp.matmul(g, xp.matrix_transpose(right))
+        grad_b = xp.matmul(xp.matrix_transpose(left), g)
         return grad_a, grad_b[..., 0] if b.ndim == 1 else grad_b
 
     shape = out.shape

@@ -5,9 +5,13 @@ Read before: `backends/contract.py`. Read next: `kernels.py`.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from typing import Any
+
 import cupy
 
 from ..contract import Backend
+from . import products
 from .kernels import KERNELS, UPDATES
 
 
@@ -20,3 +24,9 @@ class CupyBackend(Backend):
     def __init__(self) -> None:
         super().__init__(cupy)
         self.kernels, self.updates = KERNELS, UPDATES
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        return products.matmul(a, b)
+
+    def rounding(self, precision: str) -> AbstractContextManager[None]:
+        return products.rounding(precision)

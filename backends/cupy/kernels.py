@@ -13,8 +13,13 @@ from collections.abc import Callable
 
 from ..contract import Kernel
 from .adamw import adamw, adamw_recorded, gather, judge
+from .attention import attention
+from .linear import linear
 
-KERNELS: dict[str, Kernel] = {}
+KERNELS: dict[str, Kernel] = {
+    "attention": attention,
+    "linear": linear,
+}
 
 UPDATES: dict[str, Callable[..., None]] = {
     "adamw": adamw,

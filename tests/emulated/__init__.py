@@ -25,9 +25,10 @@ def install():
 
         return cupy
     if not hasattr(sys.modules.get("cupy"), "emulated"):
-        from tests.emulated import cupy
+        from tests.emulated import cublaslt, cupy
         from tests.emulated.cupy import cuda, runtime, special
 
+        cublaslt.install()
         scipy, cupyx = types.ModuleType("cupyx.scipy"), types.ModuleType("cupyx")
         cupyx.scipy, scipy.special = scipy, special
         sys.modules.update(
