@@ -12,13 +12,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..contract import Kernel
+from .activations import gated, gelu, relu, silu
 from .adamw import adamw, adamw_recorded, gather, judge
 from .attention import attention
+from .dropout import dropout
 from .linear import linear
+from .rotary import rotary
 
 KERNELS: dict[str, Kernel] = {
     "attention": attention,
+    "dropout": dropout,
+    "gated": gated,
+    "gelu": gelu,
     "linear": linear,
+    "relu": relu,
+    "rotary": rotary,
+    "silu": silu,
 }
 
 UPDATES: dict[str, Callable[..., None]] = {
