@@ -37,7 +37,7 @@ def _no_device(error: Exception) -> str:
     """What an error of CUDA says about the machine."""
     if "InsufficientDriver" in str(error):
         return (
-            "there is no NVIDIA driver, or one too old for CUDA 13: nvidia-smi shows its version, 580 or newer will do"
+            "there is no NVIDIA driver, or one too old for CUDA 13: install 580 or newer, and see nvidia-smi"
         )
     if "NoDevice" in str(error):
         return "no NVIDIA GPU is visible; nvidia-smi lists them, unless CUDA_VISIBLE_DEVICES hides them"

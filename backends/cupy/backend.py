@@ -19,7 +19,7 @@ import numpy as np
 from cupyx.scipy import special
 
 from ..contract import Array, Backend
-from . import device, lookup
+from . import device, lookup, products
 from .kernels import KERNELS, UPDATES
 from .random import DeviceGenerator
 
@@ -138,29 +138,10 @@ class CupyBackend(Backend):
     def generator_of(self, keys: Array) -> DeviceGenerator:
         return DeviceGenerator.of(self, keys)
 
-    # Kernels of their own
+    # Products
 
     def matmul(self, a: Array, b: Array) -> Array:
         return products.matmul(a, b)
 
     def rounding(self, precision: str) -> AbstractContextManager[None]:
         return products.rounding(precision)
-
-    def take(self, x: Array, indices: Array, *, axis: int | None = None) -> Array:
-        return lookup.take(x, indices) if axis == 0 and x.shape[0] else cupy.take(x, indices, axis=axis)
-
-    def scatter_add(self, shape: tuple[int, ...], indices: Array, values: Array) -> Array:
-        add = lookup.scatter_add if lookup.adds(shape, indices, values) else super().scatter_add
-        return add(shape, indices, values)
-
-    def check_indices(self, indices: Array, size: int, what: str) -> None:
-        """Integers are told from others at once; an index that is out of range is, where the host next waits."""
-        if not self.isdtype(indices.dtype, "integral"):
-            raise TypeError(f"{what} must be integers, and these are {indices.dtype}")
-        lookup.check_indices(indices, size, device.faults().place(what))
-
-    def generator(self, seed: int, *stream: int, rows: range | None = None) -> DeviceGenerator:
-        return DeviceGenerator(self, seed, *stream, rows=rows)
-
-    def generator_of(self, keys: Array) -> DeviceGenerator:
-        return DeviceGenerator.of(self, keys)
