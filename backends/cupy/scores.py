@@ -69,9 +69,9 @@ class Scores:
             *(_NO_STRIDES if bias is None else strides(bias, self.shape)),
             truths,
             keep.keys if drawn else None,
-            np.int32(keep.rows if drawn else 0),
+            np.int32(keep.rows if drawn else 1),
             np.uint64(keep.start if drawn else 0),
-            np.int32(keep.threshold if drawn else 0),
+            np.uint32(keep.threshold if drawn else 0),
             np.float32(1.0 / (1.0 - dropout_rate) if keep is not None else 1.0),
         )
 
