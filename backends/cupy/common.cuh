@@ -25,10 +25,16 @@ template <typename T> __device__ __forceinline__ T from_float(float x);
 template <> __device__ __forceinline__ float from_float<float>(float x) { return x; }
 // Rounds to nearest, ties to even; a NaN stays one.
 template <> __device__ __forceinline__ bfloat16 from_float<bfloat16>(float x) {
+#ifdef __CUDA_ARCH__
+    bfloat16 rounded;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(rounded.bits) : "f"(x));
+    return rounded;
+#else
     unsigned bits = __float_as_uint(x);
     unsigned rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
     return bfloat16{(unsigned short)(nan ? (bits >> 16) | 0x40u : rounded)};
+#endif
 }
 
 // As many numbers as 128 bits hold: 4 float or 8 bfloat16. The address must be a multiple of 16 bytes.

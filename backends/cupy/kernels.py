@@ -17,17 +17,24 @@ from .adamw import adamw, adamw_recorded, gather, judge
 from .attention import attention
 from .dropout import dropout
 from .linear import linear
+from .loss import cross_entropy
+from .norms import layer_norm, rms_norm
 from .rotary import rotary
+from .softmax import softmax
 
 KERNELS: dict[str, Kernel] = {
     "attention": attention,
+    "cross_entropy": cross_entropy,
     "dropout": dropout,
     "gated": gated,
     "gelu": gelu,
+    "layer_norm": layer_norm,
     "linear": linear,
     "relu": relu,
+    "rms_norm": rms_norm,
     "rotary": rotary,
     "silu": silu,
+    "softmax": softmax,
 }
 
 UPDATES: dict[str, Callable[..., None]] = {
