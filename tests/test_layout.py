@@ -30,6 +30,7 @@ ORDER = [
 OUTSIDE = {
     "numpy": ("backends", "text", "analysis", "generation", "training", "loading", "interop"),
     "cupy": ("backends.cupy",),
+    "cuda": ("backends.cupy",),
     "einops": ("einops_backend", "nn", "models"),
     "click": ("cli",),
     "rich": ("cli.view",),
@@ -38,7 +39,7 @@ OUTSIDE = {
     "threadpoolctl": ("backends.numpy", "analysis", "training", "cli"),
     "tokenizers": ("text.huggingface",),
 }
-OPTIONAL = {"cupy", "tokenizers"}
+OPTIONAL = {"cuda", "cupy", "tokenizers"}
 LAZY = {"rich", "tokenizers"}  # imported inside the functions that need them
 
 LINES = {"tinyformer/tensor.py": 200}  # of the others, at most 350

@@ -38,9 +38,9 @@ SUMS_A, SUMS_B = (
 )  # writes the sums of the first or second factor, over what the product sums over, to the vector
 STATUS = {
     1: "not initialized",
-    3: "allocation failed",
+    3: "alloc failed",
     7: "invalid value",
-    8: "architecture mismatch",
+    8: "arch mismatch",
     11: "mapping error",
     13: "execution failed",
     14: "internal error",
