@@ -19,11 +19,10 @@ using Index = long long;
 constexpr int CHUNK = 64;  // sorted positions of a block
 constexpr int AHEAD = 4;   // rows that are under way at once
 
-// One block. Where an index lies outside [0, size), tells the host, in memory that it can see: smallest and largest
-// index, size, and at last the code, which says that the others are there. A fault that is waiting is left alone.
-// Reads each index.
+// One block. Where an index lies outside [0, size), tells the host, in memory that it sees: smallest and largest index,
+// and at last the size, which says that the others are there. A fault that is waiting is left alone. Reads each index.
 extern "C" __global__ void check_indices(
-    const Index* indices, long long n, long long size, long long code, volatile long long* fault
+    const Index* indices, long long n, long long size, volatile long long* fault
 ) {
     __shared__ long long lowest[WARP], highest[WARP];
     long long low = indices[0], high = low;
@@ -49,12 +48,11 @@ extern "C" __global__ void check_indices(
         low = lowest[warp] < low ? lowest[warp] : low;
         high = highest[warp] > high ? highest[warp] : high;
     }
-    if ((low < 0 || high >= size) && fault[0] == 0) {
-        fault[1] = low;
-        fault[2] = high;
-        fault[3] = size;
+    if ((low < 0 || high >= size) && fault[2] == 0) {
+        fault[0] = low;
+        fault[1] = high;
         __threadfence_system();
-        fault[0] = code;
+        fault[2] = size;
     }
 }
 

@@ -3,7 +3,7 @@
 An index that is no row cannot be told at once, for the host does not see it: a kernel leaves word in memory that both
 see, rows are taken as if it were the nearest one that is, and the error is raised where the host waits anyway.
 
-Read before: `backend.py`. Read next: `lookup.cu`.
+Read before: `device.py`. Read next: `lookup.cu`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,17 @@ def _readable(indices: Any) -> tuple[Any, dict[str, int]]:
     return cupy.ascontiguousarray(indices), {"NARROW": 1} if indices.dtype == np.int32 else {}
 
 
-def check_indices(indices: Any, size: int, fault: np.uint64, code: int) -> None:
+def check_indices(indices: Any, size: int, fault: np.uint64) -> None:
     """Leave word where an index lies outside [0, size).
 
     Args:
         indices: integers of any shape.
         size: of the table.
-        fault: address of four int64 that both sides see, 0 at first: `code`, smallest and largest index, `size`. The
-            first fault stays until the host puts the code back to 0.
-        code: not 0.
+        fault: a place of `device.Faults`.
     """
     if indices.size:
         indices, defines = _readable(indices)
-        arguments = (indices, np.int64(indices.size), np.int64(size), np.int64(code), fault)
+        arguments = (indices, np.int64(indices.size), np.int64(size), fault)
         _SOURCE.launch("check_indices", _FLOAT, 1, 1024, arguments, **defines)
 
 

@@ -1,0 +1,71 @@
+"""Activations and gates on the device: every function, in both precisions, from good and bad places in memory."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.backends.against import LAYOUTS, compare
+from tinyformer import Tensor, backward, functional, fused
+
+SHAPES = st.sampled_from([(1,), (3, 5), (2, 8), (7, 9), (2, 3, 700)])
+DTYPES = st.sampled_from(["float32", "bfloat16"])
+SINGLE = [("gelu", {"approximate": True}), ("gelu", {"approximate": False}), ("relu", {}), ("silu", {})]
+
+
+def drawn(shape, seed=0):
+    return 3 * np.random.default_rng(seed).standard_normal(shape)
+
+
+@pytest.mark.parametrize(("name", "settings"), SINGLE)
+@given(shape=SHAPES, dtype=DTYPES, layout=st.sampled_from(LAYOUTS))
+def test_functions_of_one_number(cupy_backend, name, settings, shape, dtype, layout):
+    compare(cupy_backend, name, [drawn(shape)], dtype, layout=layout, **settings)
+
+
+@pytest.mark.parametrize("activation", functional.ACTIVATIONS)
+@given(shape=SHAPES, dtype=DTYPES, layout=st.sampled_from(LAYOUTS))
+def test_gates(cupy_backend, activation, shape, dtype, layout):
+    compare(
+        cupy_backend, "gated", [drawn(shape), drawn(shape, 1)], dtype, layout=layout, factor=2, activation=activation
+    )
+
+
+@pytest.mark.parametrize("activation", functional.ACTIVATIONS)
+@pytest.mark.parametrize("name", ["one", "gated"])
+def test_far_out_an_activation_is_zero_or_the_identity(cupy_backend, name, activation):
+    x = np.array([-3e38, -1e30, -90.0, -20.0, 20.0, 90.0, 1e30, 3e38], np.float32)
+    leaf = Tensor(cupy_backend.from_host(x), requires_grad=True)
+    ones = Tensor(cupy_backend.ones(x.shape, dtype=np.float32))
+    if name == "gated":
+        out = fused.gated(leaf, ones, activation=activation)
+    elif activation.startswith("gelu"):
+        out = fused.gelu(leaf, approximate=activation == "gelu")
+    else:
+        out = fused.registry[activation](leaf)
+    np.testing.assert_allclose(out.numpy(), np.maximum(x, 0), atol=1e-7)
+    gradient = cupy_backend.to_host(backward(out, ones.array)[leaf])
+    np.testing.assert_allclose(gradient, x > 0, atol=1e-7)
+
+
+@pytest.mark.parametrize(("name", "settings"), SINGLE)
+def test_what_is_no_number_stays_none(cupy_backend, name, settings):
+    leaf = Tensor(cupy_backend.from_host(np.array([np.nan, 1.0], np.float32)), requires_grad=True)
+    out = fused.registry[name](leaf, **settings)
+    assert np.isnan(out.numpy()).tolist() == [True, False]
+
+
+def test_relu_passes_gradients_as_its_definition_does(cupy_backend):
+    x = np.array([-1.0, -0.0, 0.0, 2.0, np.nan, -1.0], np.float32)
+    cotangent = np.array([1.0, 1.0, 1.0, 1.0, 1.0, np.nan], np.float32)
+    leaf = Tensor(cupy_backend.from_host(x), requires_grad=True)
+    gradient = backward(fused.relu(leaf), cupy_backend.from_host(cotangent))[leaf]
+    np.testing.assert_array_equal(cupy_backend.to_host(gradient), [0.0, 0.0, 0.0, 1.0, 1.0, 0.0])
+
+
+def test_gates_that_differ_are_left_to_the_definition(cupy_backend):
+    gate, up = drawn((2, 1)).astype(np.float32), drawn((2, 3)).astype(np.float32)
+    out = fused.gated(*(Tensor(cupy_backend.from_host(x)) for x in (gate, up)), activation="relu")
+    np.testing.assert_allclose(out.numpy(), np.maximum(gate, 0) * up, rtol=1e-6)
+    wide = Tensor(cupy_backend.from_host(up.astype(np.float64)))
+    np.testing.assert_array_equal(fused.silu(wide).dtype, np.float64)

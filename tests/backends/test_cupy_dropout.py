@@ -1,0 +1,57 @@
+"""Dropout on the device: masks drawn on the spot and masks in memory, against NumPy's."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.backends.against import LAYOUTS, compare, placed
+from tinyformer import Tensor, backends, backward, fused
+
+SHAPES = st.sampled_from([(1, 1), (2, 5), (3, 16), (3, 3, 11), (2, 4100), (2, 8, 64)])
+NUMPY = backends.get("numpy")
+
+
+@given(
+    shape=SHAPES,
+    before=st.sampled_from([0, 3, 4, 8, 13]),
+    by_rows=st.booleans(),
+    dtype=st.sampled_from(["float32", "bfloat16"]),
+    layout=st.sampled_from(LAYOUTS),
+)
+def test_drawn_masks(cupy_backend, shape, before, by_rows, dtype, layout):
+    rows = range(shape[0]) if by_rows else None
+    device, host = (xp.generator(4, rows=rows) for xp in (cupy_backend, NUMPY))
+    for generator in (device, host):
+        generator.keep((shape[0], before), 0.5)  # numbers that another layer took
+    masks = host.keep(shape, 0.7), device.keep(shape, 0.7)
+    x = np.random.default_rng(0).standard_normal(shape)
+    compare(cupy_backend, "dropout", [x], dtype, [masks], layout=layout, rate=0.3)
+
+
+@given(shape=SHAPES, dtype=st.sampled_from(["float32", "bfloat16"]), layout=st.sampled_from(LAYOUTS))
+def test_masks_in_memory(cupy_backend, shape, dtype, layout):
+    random = np.random.default_rng(0)
+    keep = random.random(shape) < 0.5
+    masks = keep, placed(cupy_backend, keep, layout)
+    compare(cupy_backend, "dropout", [random.standard_normal(shape)], dtype, [masks], layout=layout, rate=0.5)
+
+
+def test_no_mask_drops_nothing(cupy_backend):
+    x = cupy_backend.from_host(np.ones((2, 3), np.float32))
+    assert fused.dropout(Tensor(x), None, rate=0.5).array is x
+
+
+def test_drawn_masks_reach_the_definition_as_arrays(cupy_backend):
+    """In double precision, for which there is no kernel."""
+    masks = [xp.generator(4).keep((2, 5), 0.5) for xp in (cupy_backend, NUMPY)]
+    leaf = Tensor(cupy_backend.from_host(np.ones((2, 5))), requires_grad=True)
+    out = fused.dropout(leaf, masks[0], rate=0.5)
+    np.testing.assert_array_equal(out.numpy(), 2.0 * masks[1])
+    gradient = backward(out, cupy_backend.from_host(np.ones((2, 5))))[leaf]
+    np.testing.assert_array_equal(cupy_backend.to_host(gradient), 2.0 * masks[1])
+
+
+def test_what_is_dropped_is_zero_whatever_it_was(cupy_backend):
+    x = cupy_backend.from_host(np.array([np.nan, np.inf, 1.0], np.float32))
+    out = fused.dropout(Tensor(x), cupy_backend.from_host(np.array([False, False, True])), rate=0.5)
+    np.testing.assert_array_equal(out.numpy(), [0.0, 0.0, 2.0])
