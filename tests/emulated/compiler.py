@@ -16,12 +16,13 @@ import hashlib
 import math
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +32,8 @@ MAX_THREADS, MAX_SHARED, STATIC_SHARED = 1024, 227 << 10, 48 << 10
 MAX_GRID = (2**31 - 1, 65535, 65535)
 
 _HEADERS = Path(__file__).parent
-_FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-fno-gnu-unique", "-fno-strict-aliasing", "-w")
+_FLAGS = ("-std=c++17", "-g1", "-fPIC", "-fno-gnu-unique", "-fno-strict-aliasing", "-ffp-contract=off", "-w")
+_CHECKS = ("-fsanitize=thread,alignment,bounds-strict,shift-exponent,integer-divide-by-zero",)
 _BOUNDS = re.compile(r"__launch_bounds__\s*(\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))")
 _KERNEL = re.compile(rf'extern\s+"C"((?:\s*(?:__global__|void|{_BOUNDS.pattern}))+)\s+(\w+)\s*\(')
 _DYNAMIC = re.compile(r"extern\s+__shared__\s+([^;]*?)(\w+)\s*\[\s*\]\s*;")
@@ -57,11 +59,39 @@ def order(name: str, seed: int = 0) -> Iterator[None]:
         _order = before
 
 
+class Memory(NamedTuple):
+    """An address that a kernel is given, and the bytes that it may touch through it."""
+
+    address: int
+    begin: int
+    end: int
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Memory:
+        return cls(array.__array_interface__["data"][0], *np.lib.array_utils.byte_bounds(array))
+
+
+class _Launch(ctypes.Structure):
+    _fields_ = (
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("order", ctypes.c_int),
+        ("seed", ctypes.c_uint64),
+        ("shared", ctypes.c_uint64),
+        ("arguments", ctypes.POINTER(ctypes.c_void_p)),
+        ("checked", ctypes.c_uint64),
+        ("extents", ctypes.POINTER(ctypes.c_uint64)),
+        ("message", ctypes.c_char_p),
+        ("message_size", ctypes.c_uint64),
+        ("where", ctypes.c_uint64),
+    )
+
+
 class Function:
     """A kernel, ready to be launched."""
 
-    def __init__(self, library: ctypes.PyDLL, name: str) -> None:
-        self.name = name
+    def __init__(self, library: ctypes.PyDLL, name: str, source: str) -> None:
+        self.name, self._library, self._source = name, library, source
         self._launch = library[f"emulated_launch_{name}"]
         parameters = library[f"emulated_parameters_{name}"]
         parameters.restype = ctypes.POINTER(ctypes.c_int)
@@ -76,7 +106,8 @@ class Function:
         Args:
             grid: blocks, up to three numbers.
             block: threads of each.
-            arguments: arrays (NumPy's, or whatever has `.data.ptr`) and None for pointers, NumPy scalars for others.
+            arguments: for pointers NumPy's arrays, `Memory`, None, or an address as uint64, of which nothing is known,
+                so that no address of this launch is checked; NumPy scalars for others.
             shared: bytes of dynamic shared memory.
         """
         grid, block = _three(grid), _three(block)
@@ -88,37 +119,50 @@ class Function:
             raise EmulationError(f"{self.name}: {shared} bytes of shared memory; there are {MAX_SHARED}")
         if len(arguments) != len(self.parameters):
             raise EmulationError(f"{self.name}: {len(arguments)} arguments for {len(self.parameters)} parameters")
-        values = [self._value(n, *pair) for n, pair in enumerate(zip(arguments, self.parameters))]
-        pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
+        values, extents = zip(*(self._value(n, *pair) for n, pair in enumerate(zip(arguments, self.parameters))))
+        known = all(extent is not None for extent in extents)
         message = ctypes.create_string_buffer(1000)
         name, seed = _order
-        failed = self._launch(
-            (ctypes.c_uint * 3)(*grid),
-            (ctypes.c_uint * 3)(*block),
-            pointers,
-            ctypes.c_size_t(shared),
+        launch = _Launch(
+            grid,
+            block,
             ORDERS.index(name),
-            ctypes.c_uint64(seed),
-            message,
-            ctypes.c_size_t(len(message)),
+            seed,
+            shared,
+            (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values)),
+            len(extents) if known else 0,
+            (ctypes.c_uint64 * (2 * len(extents)))(*(end for pair in extents for end in pair) if known else ()),
+            ctypes.cast(message, ctypes.c_char_p),
+            len(message),
         )
-        if failed:
-            raise EmulationError(message.value.decode())
+        if self._launch(ctypes.byref(launch)):
+            raise EmulationError(message.value.decode() + self._line(launch.where))
 
-    def _value(self, number: int, argument: Any, parameter: str) -> np.ndarray:
-        """An array of the bytes that the parameter takes."""
+    def _value(self, number: int, argument: Any, parameter: str) -> tuple[np.ndarray, tuple[int, int] | None]:
+        """An array of the bytes that the parameter takes, and the memory that it gives access to, if that is known."""
+        extent = (0, 0)
         if argument is None:
             argument = np.uint64(0)
-        elif isinstance(argument, np.ndarray) and not hasattr(argument.data, "ptr"):
-            argument = np.uint64(argument.ctypes.data)
-        elif hasattr(getattr(argument, "data", None), "ptr"):
-            argument = np.uint64(argument.data.ptr)
+        elif isinstance(argument, (np.ndarray, Memory)) and parameter == "p8":
+            memory = argument if isinstance(argument, Memory) else Memory.of(argument)
+            extent, argument = memory[1:], np.uint64(memory.address)
         value = np.asarray(argument)
         kind = {"u": "i"}.get(value.dtype.kind, value.dtype.kind)
-        given = "p8" if parameter == "p8" and value.dtype == np.uint64 else f"{kind}{value.dtype.itemsize}"
+        given = f"{kind}{value.dtype.itemsize}"
+        if parameter == "p8" and value.dtype == np.uint64:
+            given, extent = parameter, extent if extent[0] or not value else None
         if given != parameter or value.ndim:
             raise EmulationError(f"{self.name}: argument {number} is {given} where the parameter is {parameter}")
-        return value
+        return value, extent
+
+    def _line(self, address: int) -> str:
+        """Where in the source the instruction before an address is."""
+        if not address or not shutil.which("addr2line"):
+            return ""
+        command = ("addr2line", "-i", "-e", self._library._name, hex(address - 1))
+        found = subprocess.run(command, capture_output=True, text=True).stdout
+        lines = [int(number) for number in re.findall(r"kernels\.cu:(\d+)", found)]
+        return "".join(f"\n  {line}: {self._source.splitlines()[line - 1].strip()}" for line in lines)
 
 
 def _three(sizes: int | Sequence[int]) -> tuple[int, int, int]:
@@ -129,15 +173,15 @@ def _three(sizes: int | Sequence[int]) -> tuple[int, int, int]:
 class Module:
     """The kernels of one source."""
 
-    def __init__(self, library: Path, kernels: Sequence[str]) -> None:
+    def __init__(self, library: Path, kernels: Sequence[str], source: str) -> None:
         self._library = ctypes.PyDLL(str(library))  # holds the interpreter's lock: one launch at a time
-        self.kernels = tuple(kernels)
+        self.kernels, self._source = tuple(kernels), source
         self.function = functools.cache(self._function)
 
     def _function(self, name: str) -> Function:
         if name not in self.kernels:
             raise EmulationError(f"there is no kernel {name}, only {', '.join(self.kernels)}")
-        return Function(self._library, name)
+        return Function(self._library, name, self._source)
 
 
 @functools.cache
@@ -149,21 +193,38 @@ def compile(source: str, options: tuple[str, ...] = ()) -> Module:
         options: as NVRTC takes them: definitions (-DNAME=VALUE); those for the GPU alone are passed over.
     """
     text, kernels = translate(source, options)
-    parts = (text, *_FLAGS, *((_HEADERS / name).read_text() for name in ("cuda.hpp", "intrinsics.hpp")))
-    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    return Module(_build({"kernels.cpp": text}, ("-O1", *_CHECKS), _machine()), kernels, source)
+
+
+@functools.cache
+def _machine() -> Path:
+    """The library that all kernels share: the scheduler, and the checks that their accesses call."""
+    return _build({name: (_HEADERS / name).read_text() for name in ("runtime.cpp", "checks.cpp")}, ("-O2",))
+
+
+def _build(sources: dict[str, str], flags: tuple[str, ...], *libraries: Path) -> Path:
+    """A shared library, compiled unless that was done before."""
+    headers = {path.name: path.read_text() for path in sorted(_HEADERS.glob("*.hpp"))}
+    key = repr((sources, headers, COMPILER, _FLAGS, flags, libraries))
     folder = Path(tempfile.gettempdir()) / f"tinyformer-emulated-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    library = folder / f"{name}.so"
+    library = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=folder) as work:
-            file = Path(work, "source.cpp")
-            file.write_text(text)
-            command = [COMPILER, *_FLAGS, f"-I{_HEADERS}", "-o", f"{work}/out.so", str(file)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise EmulationError(f"{COMPILER} found errors:\n{done.stderr[:4000]}")
+            for name, text in sources.items():
+                Path(work, name).write_text(text)
+            # Linked without the sanitizers' flags, for what they call is in the machine.
+            _run(COMPILER, *_FLAGS, *flags, f"-I{_HEADERS}", "-c", *sources, folder=work)
+            objects = [str(Path(name).with_suffix(".o")) for name in sources]
+            _run(COMPILER, "-shared", "-o", "out.so", *objects, *map(str, libraries), folder=work)
             Path(work, "out.so").rename(library)
-    return Module(library, kernels)
+    return library
+
+
+def _run(*command: str, folder: str) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise EmulationError(f"{command[0]} found errors:\n{done.stderr[:4000]}")
 
 
 def translate(source: str, options: Sequence[str] = ()) -> tuple[str, list[str]]:

@@ -4,6 +4,8 @@ import functools
 
 import numpy as np
 
+from tests.emulated import compiler
+
 from . import state
 from .array import ndarray
 
@@ -18,8 +20,6 @@ class RawModule:
 
     @functools.cached_property
     def _module(self):
-        from tests.emulated import compiler
-
         return compiler.compile(self.code, self.options)
 
     def compile(self, log_stream=None):
@@ -53,11 +53,11 @@ class RawKernel:
 
     @staticmethod
     def _value(arg):
-        """Its bytes: arrays by their addresses, Python's numbers as 8 bytes."""
+        """Its bytes: arrays by their addresses and the bytes that are theirs, Python's numbers as 8 bytes."""
         if isinstance(arg, ndarray):
             if arg._pointer.device_id != state.device():
                 raise ValueError("a kernel was given an array of another device than the current one")
-            return np.uint64(arg.data.ptr)
+            return compiler.Memory.of(arg._host)
         if isinstance(arg, bool):
             return np.bool_(arg)
         if isinstance(arg, int):
