@@ -10,6 +10,7 @@ Read before: `backends/contract.py`. Read next: `device.py`, `kernels.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -20,6 +21,7 @@ from cupyx.scipy import special
 
 from ..contract import Array, Backend
 from . import device, lookup, products
+from .graphs import Recorded
 from .kernels import KERNELS, UPDATES
 from .random import DeviceGenerator
 
@@ -58,7 +60,7 @@ class CupyBackend(Backend):
         Raises:
             IndexError: an index was wrong in what was enqueued before; see `check_indices`.
         """
-        if not isinstance(array, cupy.ndarray):
+        if isinstance(array, np.ndarray | np.generic):
             return np.asarray(array)
         host = array.get()
         device.faults().check()
@@ -142,6 +144,11 @@ class CupyBackend(Backend):
 
     def matmul(self, a: Array, b: Array) -> Array:
         return products.matmul(a, b)
+
+    def recorded(
+        self, function: Callable[..., Any], *, record: bool = True, warn: Callable[[str], None] | None = None
+    ) -> Callable[..., Any]:
+        return Recorded(function, record=record, warn=warn)
 
     def rounding(self, precision: str) -> AbstractContextManager[None]:
         return products.rounding(precision)

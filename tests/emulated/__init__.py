@@ -5,6 +5,10 @@ import importlib.util
 import sys
 import types
 
+from . import compiler
+
+__all__ = ["available", "backend", "compiler", "install", "real_device"]
+
 
 def real_device():
     """Whether there is a GPU that CuPy can use; its package may be there without one."""
