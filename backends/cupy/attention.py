@@ -10,6 +10,7 @@ takes what it can. Read before: `scores.py`. Read next: `attention.cu`, `attenti
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cupy
@@ -102,15 +103,28 @@ def _summed(gradient: Any, bias: Any) -> Any:
     return gradient.reshape(bias.shape).astype(bias.dtype, copy=False)
 
 
+class Way(NamedTuple):
+    """An implementation: `takes(scores)` says whether it can; forward and backward as those above."""
+
+    takes: Callable[[Scores], bool]
+    forward: Callable[[Scores], tuple[Any, Any]]
+    backward: Callable[[Scores, Any, Any, Any], tuple[Any, Any, Any, Any]]
+
+
+BLOCKS = Way(lambda scores: True, block_forward, block_backward)
+WAYS = [BLOCKS]  # the first that takes the scores is used
+
+
 def _forward(xp, *arrays, **settings):
     scores = Scores(*arrays, **settings)
-    out, logs = block_forward(scores)
-    return out, (block_backward, scores, out, logs)
+    way = next(way for way in WAYS if way.takes(scores))
+    out, logs = way.forward(scores)
+    return out, (way, scores, out, logs)
 
 
 def _backward(xp, saved, g):
-    backward, scores, out, logs = saved
-    query, key, value, bias = backward(scores, out, logs, g)
+    way, scores, out, logs = saved
+    query, key, value, bias = way.backward(scores, out, logs, g)
     return query, key, value, None, bias, None
 
 

@@ -1,0 +1,259 @@
+"""Attention by blocks, as the GPU's kernels do it, against the composed function in float64 on NumPy."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import emulated
+from tests.backends.on_cupy import DTYPES, rounded
+from tinyformer import Tensor, backends, backward, functional, fused, ops
+
+pytestmark = pytest.mark.emulated
+
+# Relative to the largest number of an array. In bfloat16 the result is rounded before its gradient is taken.
+TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
+
+
+@pytest.fixture(scope="module")
+def cupy():
+    return emulated.backend()
+
+
+@pytest.fixture(autouse=True)
+def blocks_only(cupy, monkeypatch):
+    """Only the kernels of attention.py, whatever others would take."""
+    from tinyformer.backends.cupy import attention
+
+    monkeypatch.setattr(attention, "WAYS", [attention.BLOCKS])
+
+
+def misaligned(x: np.ndarray) -> np.ndarray:
+    """The same, as a part of something wider, which begins at an odd place."""
+    wide = np.full((*x.shape[:-1], 2 * x.shape[-1] + 1), np.nan, x.dtype)
+    wide[..., 1 : x.shape[-1] + 1] = x
+    return wide
+
+
+# How `b h t c` lies in memory: what is put on the device, and how it is taken from there.
+LAYOUTS = {
+    "heads joined": (lambda x: x.transpose(0, 2, 1, 3), lambda a, c: a.transpose(0, 2, 1, 3)),
+    "heads apart": (lambda x: x, lambda a, c: a),
+    "in something wider": (misaligned, lambda a, c: a[..., 1 : c + 1]),
+    "channels apart": (lambda x: x.swapaxes(2, 3), lambda a, c: a.swapaxes(2, 3)),
+    "backwards": (lambda x: x[:, :, ::-1], lambda a, c: a[:, :, ::-1]),
+}
+
+
+@dataclasses.dataclass
+class Question:
+    """One call of attention, and what to pull back through it."""
+
+    shape: tuple[int, int, int, int, int]  # b h t s c
+    dtype: str = "float32"
+    layout: str = "heads joined"
+    shared: tuple[bool, bool] = (False, False)  # keys, by the batch and by the heads
+    hiding: tuple[int, ...] | None = None
+    adding: tuple[int, ...] | None = None
+    keep: str | None = None  # "drawn", "undrawn"
+    causal: bool = False
+    scale: float | None = None
+    size: float = 1.0  # of queries
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        random, (b, h, t, s, c) = np.random.default_rng(self.seed), self.shape
+        rows = tuple(1 if shared else n for shared, n in zip(self.shared, (b, h)))
+        shapes = [(b, h, t, c), (*rows, s, c), (*rows, s, c), *([self.adding] if self.adding else [])]
+        self.arrays = [rounded(random.standard_normal(shape), self.dtype) for shape in shapes]
+        self.arrays[0] = rounded(self.arrays[0] * self.size, self.dtype)
+        self.mask = random.random(self.hiding) < 0.7 if self.hiding else None
+        self.gradient = rounded(random.standard_normal((b, h, t, c)), self.dtype)
+        self.settings = {"causal": self.causal, "scale": self.scale, "dropout_rate": 0.3 if self.keep else 0.0}
+
+    def truths(self, backend: Any) -> Any:
+        """What dropout keeps, on NumPy as an array, the second mask that its streams give."""
+        if self.keep is None:
+            return None
+        b, h, t, s, _ = self.shape
+        streams = backend.generator(5, self.seed, rows=range(3, 3 + b) if self.seed % 2 else None)
+        streams.keep((b, 3), 0.5)
+        keep = streams.keep((b, h, t, s), 0.7)
+        return keep.drawn() if self.keep == "drawn" and backend.name == "cupy" else keep
+
+    def expected(self) -> list[np.ndarray]:
+        """out and the gradients of query, key, value and bias."""
+        query, key, value, *bias = (Tensor(x, requires_grad=True) for x in self.arrays)
+        keep = self.truths(backends.get("numpy"))
+        inputs = (query, key, value, self.mask, bias[0] if bias else None, keep)
+        out = functional.attention(*inputs, **self.settings)
+        gradients = backward(out, self.gradient)
+        return [out.array, *(gradients[leaf] for leaf in (query, key, value, *bias))]
+
+    def found(self, cupy: Any) -> list[np.ndarray]:
+        """The same by the kernels, in the dtype that they gave."""
+        put, take = LAYOUTS[self.layout]
+        place = lambda x: take(cupy.from_host(put(x.astype(DTYPES[self.dtype])).copy()), x.shape[-1])  # noqa: E731
+        query, key, value = (Tensor(place(x), requires_grad=True) for x in self.arrays[:3])
+        bias = [Tensor(cupy.from_host(x.astype(DTYPES[self.dtype])), requires_grad=True) for x in self.arrays[3:]]
+        mask = None if self.mask is None else cupy.from_host(self.mask)
+        inputs = (query, key, value, mask, bias[0] if bias else None, self.truths(cupy))
+        out = fused.attention(*inputs, **self.settings)
+        assert out.node.name == "attention", "the kernel was not used"
+        gradients = backward(out, place(self.gradient))
+        assert out.array.transpose(0, 2, 1, 3).flags.c_contiguous
+        return [out.array.get(), *(gradients[leaf].get() for leaf in (query, key, value, *bias))]
+
+    def compare(self, cupy: Any) -> None:
+        for found, expected in zip(self.found(cupy), self.expected(), strict=True):
+            assert found.dtype == DTYPES[self.dtype]
+            bound = TOLERANCE[self.dtype] * max(np.abs(expected).max(), 1.0)
+            np.testing.assert_allclose(found.astype(float), expected, rtol=TOLERANCE[self.dtype], atol=bound)
+
+
+@st.composite
+def questions(draw):
+    pick = lambda *values: draw(st.sampled_from(values))  # noqa: E731
+    b, h, t, c = pick(1, 2, 3), pick(1, 2), pick(1, 3, 64, 65, 130), pick(1, 5, 8, 32, 33, 64)
+    s = t + pick(0, 0, 3, 64)
+    causal = pick(True, False)
+    s = s if causal else pick(s, 1, 70)
+    return Question(
+        (b, h, t, s, c),
+        dtype=pick(*TOLERANCE),
+        layout=pick(*LAYOUTS),
+        shared=pick((False, False), (False, False), (True, False), (False, True)),
+        hiding=pick(None, (b, 1, 1, s), (b, 1, t, s), (1, 1, t, s), (b, h, t, s), (s,)),
+        adding=pick(None, (1, h, t, s), (b, h, t, s), (1, 1, 1, s), (t, 1), (b, 1, 1, 1)),
+        keep=pick(None, "drawn", "undrawn"),
+        causal=causal,
+        scale=pick(None, 1.0),
+        seed=draw(st.integers(0, 1 << 20)),
+    )
+
+
+@given(questions())
+@settings(max_examples=60)
+def test_value_and_gradients(cupy, question):
+    question.compare(cupy)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("width", [65, 96, 128, 129, 200, 256])
+def test_wide_heads(cupy, width, dtype):
+    """Each width of the kernels, full and not, and lengths beyond each size of their tiles."""
+    question = Question((2, 1, 67, 70, width), dtype, hiding=(2, 1, 1, 70), adding=(1, 1, 67, 70), keep="undrawn")
+    question.compare(cupy)
+    dataclasses.replace(question, causal=True, hiding=None, adding=None).compare(cupy)
+
+
+def test_one_query_of_many_keys(cupy):
+    Question((3, 2, 1, 1000, 16), causal=True).compare(cupy)
+
+
+@pytest.mark.parametrize("size", [30.0, 1e3])
+def test_large_scores(cupy, size):
+    """Of which the exponentials are beyond float32, and whose largest ones come late."""
+    question = Question((1, 1, 5, 200, 8), size=size, scale=1.0)
+    question.arrays[1] = rounded(question.arrays[1] * np.linspace(0.1, 1.0, 200)[:, None], "float32")
+    out, *gradients = question.found(cupy)
+    expected = question.expected()
+    np.testing.assert_allclose(out, expected[0], rtol=1e-3, atol=1e-3)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_query_that_sees_nothing(cupy, causal):
+    """Gives zeros, and its own gradient is zero; a bias of -inf hides a key as a mask does."""
+    question = Question((2, 2, 66, 66, 8), hiding=(2, 1, 66, 66), adding=(1, 1, 1, 66), causal=causal)
+    question.mask[:, :, [0, 20, 65]] = False
+    question.mask[1] = False
+    for hidden in (0.0, -math.inf):
+        question.arrays[3][..., 7] = hidden
+        results = question.found(cupy)
+        assert all(np.isfinite(x).all() for x in results)
+        for out in results[:2]:
+            assert not out[:, :, [0, 20, 65]].any()
+            assert not out[1].any()
+    question.compare(cupy)
+    assert not results[4][..., 7].any()
+
+
+def test_masks_drawn_in_place_are_those_in_memory(cupy):
+    question = Question((3, 2, 70, 83, 8), keep="undrawn", causal=True, adding=(1, 2, 1, 83), seed=1)
+    for drawn, undrawn in zip(dataclasses.replace(question, keep="drawn").found(cupy), question.found(cupy)):
+        np.testing.assert_array_equal(drawn, undrawn)
+
+
+def test_the_same_bits_in_every_order(cupy):
+    """Of threads and of blocks: no sum depends on who comes first, and no barrier is missing."""
+    from tests.emulated import compiler
+
+    question = Question((2, 2, 70, 83, 33), adding=(1, 2, 70, 83), hiding=(83,), keep="undrawn")
+    results = [question.found(cupy)]
+    for order in ("reverse", "shuffled"):
+        with compiler.order(order, 1):
+            results.append(question.found(cupy))
+    for arrays in zip(*results):
+        for other in arrays[1:]:
+            np.testing.assert_array_equal(arrays[0], other)
+
+
+@pytest.mark.parametrize("keep", [None, "undrawn"])
+def test_no_scores_in_memory(cupy, keep, monkeypatch):
+    """No array has a number for each pair of a query and a key, in forward or backward."""
+    import cupy as library
+
+    sizes, empty = [], library.empty
+    monkeypatch.setattr(
+        library, "empty", lambda shape, *a, **k: sizes.append(math.prod(shape)) or empty(shape, *a, **k)
+    )
+    b, h, t, c = 2, 2, 300, 4
+    Question((b, h, t, t, c), keep=keep, causal=True, hiding=(b, 1, 1, t)).found(cupy)
+    assert max(sizes) == b * h * t * c
+
+
+def test_nothing_waits(cupy):
+    """A step with attention can be recorded: neither direction brings a number to the host, or one from there."""
+    import cupy as library
+
+    question = Question((2, 2, 5, 5, 4), adding=(1, 1, 1, 5), keep="undrawn")
+    inputs = [Tensor(cupy.from_host(x.astype(np.float32)), requires_grad=True) for x in question.arrays]
+    keep, gradient = question.truths(cupy), cupy.from_host(question.gradient.astype(np.float32))
+    if not hasattr(library, "emulated"):
+        pytest.skip("what waits is counted by the stand-in for CuPy")
+    before = dict(library.emulated.counts)
+    backward(fused.attention(*inputs[:3], None, inputs[3], keep, dropout_rate=0.3), gradient)
+    for what in ("transfers", "uploads", "synchronisations"):
+        assert library.emulated.counts[what] == before.get(what, 0)
+
+
+@pytest.mark.parametrize("change", ["float64", "wide", "more queries", "foreign mask"])
+def test_what_is_left_to_the_reference(cupy, change):
+    """And is right there, too."""
+    b, h, t, s, c = (1, 2, 6, 3, 4) if change == "more queries" else (1, 2, 3, 4, 257 if change == "wide" else 4)
+    arrays = [np.random.default_rng(i).standard_normal((b, h, n, c)) for i, n in enumerate((t, s, s))]
+    dtype = np.float64 if change == "float64" else np.float32
+    inputs = [Tensor(cupy.from_host(x.astype(dtype)), requires_grad=True) for x in arrays]
+    mask = np.ones((1, s), np.bool_ if change != "foreign mask" else np.int32)
+    out = fused.attention(*inputs, cupy.from_host(mask), causal=change == "more queries")
+    assert out.node.name != "attention"
+    expected = functional.attention(*map(Tensor, arrays), mask.astype(bool), causal=change == "more queries")
+    np.testing.assert_allclose(out.numpy(), expected.numpy(), atol=1e-5)
+
+
+def test_several_uses_of_one_result(cupy):
+    """The gradient is then a sum, and is not written into."""
+    question = Question((1, 2, 5, 5, 4))
+    inputs = [Tensor(cupy.from_host(x.astype(np.float32)), requires_grad=True) for x in question.arrays]
+    out = fused.attention(*inputs)
+    gradients = backward(ops.sum(out * 2.0 + out))
+    question.gradient = np.full((1, 2, 5, 4), 3.0)
+    for leaf, expected in zip(inputs, question.expected()[1:]):
+        np.testing.assert_allclose(gradients[leaf].get(), expected, atol=1e-5)
