@@ -286,9 +286,9 @@ def _speed(event: Event) -> list[str]:
     """How much of its threads' speed in matrix products a run used, where it was long enough to tell."""
     if (rate := event.get("flops_per_second")) is None:
         return []
-    peak = event["peak_flops_per_second"]
-    used = f"{100 * rate / peak:.0f} % of the {quantity(peak, 'FLOP/s')} that as many threads reach"
-    return [f"steps did {quantity(rate, 'FLOP/s')} of matrix products, {used}"]
+    peak = event["peak_flops_per_second"]  # not known of a GPU
+    used = f", {100 * rate / peak:.0f} % of the {quantity(peak, 'FLOP/s')} that as many threads reach" if peak else ""
+    return [f"steps did {quantity(rate, 'FLOP/s')} of matrix products{used}"]
 
 
 def _saved(event: Event) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import interop, models
-from .training import checkpoint, data, rundir
+from .training import checkpoint, choices, data, rundir
 
 
 def _warn(depth: int, message: str) -> None:
@@ -41,7 +41,7 @@ def load(path: str | Path, *, backend: str = "auto", on_damage: Callable[[str], 
     on_damage = on_damage or functools.partial(_warn, 5)
     config = rundir.open_run(path).config()
     weights = checkpoint.load_weights(path, on_damage=on_damage)[0]
-    shape, backend = data.model_config(config), data.choose_backend(backend)
+    shape, backend = data.model_config(config), choices.choose_backend(backend)
     model = models.build(shape, backend=backend, dtype=config.dtype, seed=None)
     checkpoint.check_names(model.parameters(), weights, Path(path))
     model.assign(weights)

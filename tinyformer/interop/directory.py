@@ -18,7 +18,7 @@ import numpy as np
 from .. import files, models
 from ..errors import TinyformerError, UsageError
 from ..text import Tokenizer, load_tokenizer
-from ..training import checkpoint, data, rundir, tensorfile
+from ..training import checkpoint, choices, data, rundir, tensorfile
 from ..training.config import RunConfig
 from ..training.fingerprint import fingerprint
 from ..training.outline import Unallocated
@@ -74,7 +74,7 @@ def read_model(path: str | Path, *, backend: str = "auto", warn: Warn = _warn) -
     if spare := family.leftover(weights, {find(row.theirs) for row in rows}):
         some = ", ".join(spare[:3]) + (f" and {len(spare) - 3} more" if len(spare) > 3 else "")
         warn(f"{path} holds what a {family.title} here has no use for, and is left out: {some}")
-    model = models.build(config, backend=data.choose_backend(backend), seed=0 if fresh else None)
+    model = models.build(config, backend=choices.choose_backend(backend), seed=0 if fresh else None)
     fill(model, rows, weights, find)
     return model
 

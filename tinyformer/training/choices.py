@@ -15,7 +15,7 @@ from ..models import ModelConfig
 from ..objectives import OBJECTIVES as KINDS
 from ..objectives import Objective
 from . import rundir
-from .config import OBJECTIVES, RATE, STEPS, RunConfig, absolute
+from .config import OBJECTIVES, ON_DEVICES, RATE, STEPS, RunConfig, absolute
 
 MOST_SIZE = 1 << 20  # of a model; no machine has room for more, and all divisors of a width are tried
 MOST_LAYERS = 1 << 14  # which alone choose a width of 64 times as much
@@ -68,7 +68,7 @@ def settle(config: RunConfig, shape: ModelConfig, tokenizer: Any) -> RunConfig:
         vocab_size=tokenizer.vocabulary_size if config.tokenizer == "bpe" else config.vocab_size,
         learning_rate=float(f"{rate:.1g}") if config.learning_rate is None else config.learning_rate,
         warmup=config.steps // 20 if config.warmup is None else config.warmup,
-        backend=choose_backend(config.backend),
+        backend=machine_for(config),
         threads=min(usable_cores(), config.batch_size) if config.threads is None else config.threads,
     )
     if config.init_from is None:
@@ -149,6 +149,21 @@ def choose_backend(name: str) -> str:
         return backends.get(name).name
     except backends.BackendUnavailable as error:
         raise UsageError(str(error)) from error
+
+
+def machine_for(config: RunConfig) -> str:
+    """The name of the backend that a new run will use, if that computes in the run's precision.
+
+    Raises:
+        UsageError: it does not, or it cannot run here.
+    """
+    name = choose_backend(config.backend)
+    if name == "numpy" and config.precision in ON_DEVICES:
+        reason = "--backend numpy computes on the CPU; leave one of them out"
+        if config.backend == "auto":
+            reason = f"the cupy backend cannot run: {backends.available()['cupy']}; or leave --precision out"
+        raise UsageError(f"--precision {config.precision} needs a GPU, and {reason}")
+    return name
 
 
 def _origin(config: RunConfig) -> tuple[RunConfig, rundir.Run]:

@@ -24,9 +24,9 @@ from ..objectives import Batch, Objective
 from ..text import sources
 from ..text.spans import Progress, spans
 from .choices import (
-    choose_backend,
     inherited_shape,
     inherited_tokenizer,
+    machine_for,
     make_objective,
     model_config,
     settle,
@@ -124,7 +124,7 @@ def prepare(
     """
     if not config.files:
         raise UsageError("no text to train on; name at least one file")
-    choose_backend(config.backend)
+    machine_for(config)
     # So that a wrong size or a missing file is told before a long text is read.
     shape = model_config(config) if config.init_from is None else inherited_shape(config)
     if isinstance(config.validation, str):

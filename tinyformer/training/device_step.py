@@ -39,7 +39,12 @@ class DeviceStep:
         rounding: of the products of float32 matrices; see `Backend.rounding`.
         record: let the backend record the step; without, it runs call by call, with the same result.
         warn: told, in a sentence, if the step cannot be recorded.
+
+    Attributes:
+        ahead: whether the next step should be prepared while one is going on.
     """
+
+    ahead = True
 
     def __init__(
         self,

@@ -11,11 +11,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from .. import backends
 from ..backends.numpy import blas
+from .config import ON_DEVICES
 
 
-def fingerprint(backend: str, threads: int) -> dict[str, str]:
+def fingerprint(backend: str, threads: int, precision: str = "float32") -> dict[str, str]:
     """This machine and its libraries, in words."""
+    if backend != "numpy":
+        device = {name: str(value) for name, value in backends.get(backend).description().items()}
+        return {"backend": backend, "precision": precision} | device
     libraries = [f"{found['library']} {found['version']} {found['kernels']}" for found in blas.describe()]
     return {
         "machine": platform.machine(),
@@ -23,10 +28,12 @@ def fingerprint(backend: str, threads: int) -> dict[str, str]:
         "BLAS": ", ".join(libraries) or "unknown",
         "backend": backend,
         "threads": str(threads),
+        "precision": "float32" if precision in ON_DEVICES else precision,
     }
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """What has changed between two fingerprints, as a sentence for a user; empty where nothing has."""
-    changed = [f"{name} was {before[name]} and is {now.get(name)}" for name in before if before[name] != now.get(name)]
+    both = [name for name in before if name in now]  # a device and a processor have little in common
+    changed = [f"{name} was {before[name]} and is {now[name]}" for name in both if before[name] != now[name]]
     return f"{'; '.join(changed)}: the last bits of the results may differ" if changed else ""

@@ -8,6 +8,7 @@ Read before: `step.py`, `saving.py`, `data.py`, `outline.py`. Read next: `traine
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -18,13 +19,14 @@ from ..models import learning_rate_factors
 from . import outline, runlog, samples
 from .config import RunConfig
 from .data import Corpus, bits, tokens_read
+from .device_step import DeviceStep
 from .events import Reporter, warn
 from .optimizer import AdamW, FlatParameters
 from .rundir import Run
 from .saving import RunState
 from .schedule import learning_rate
 from .signals import Stopped, StopRequest
-from .step import Outcome, Workers, score, training_step
+from .step import HostStep, Outcome, Workers, score
 
 MOST_FAILURES = 3  # steps in a row without a finite loss and gradient, before the run gives up
 VALIDATION_SHARE = 0.05  # of the time
@@ -64,15 +66,28 @@ class Trainer:
     ) -> None:
         self.run, self.config, self.corpus, self.model = run, config, corpus, model
         self._workers, self._report, self._stop = workers, reporter, stop
-        self._flat = FlatParameters(_trained(model, corpus.objective), learning_rate_factors(model.config))
+        device, trained = config.backend != "numpy", _trained(model, corpus.objective)
+        working = "bfloat16" if device and config.precision == "bfloat16" else None
+        flat = self._flat = FlatParameters(trained, learning_rate_factors(model.config), working=working)
+        if working is not None:
+            model.masters = flat.views(flat.values)
         self._optimizer = AdamW.of(
-            self._flat,
+            flat,
             beta1=config.beta1,
             beta2=config.beta2,
             epsilon=config.epsilon,
             weight_decay=config.weight_decay,
         )
-        self.progress = RunState(run, config, model, self._flat, self._optimizer, workers.count, log, reporter)
+        self._rounding = "tf32" if config.precision == "tf32" else "float32"
+        parts = model, corpus.objective, flat, self._optimizer
+        settings = {"micros": config.grad_accumulation, "clip": config.clip, "seed": config.seed}
+        if device:
+            tell = functools.partial(warn, reporter)
+            self._step = DeviceStep(*parts, rounding=self._rounding, warn=tell, **settings)
+        else:
+            self._step = HostStep(*parts, workers, **settings)
+        self._ahead: tuple[int, Any] = (0, None)  # a step, and what was prepared for it
+        self.progress = RunState(run, config, model, flat, self._optimizer, workers.count, log, reporter)
 
     def announce(self) -> None:
         """Report what is about to be trained, on what, and which losses to compare with."""
@@ -142,26 +157,24 @@ class Trainer:
 
     def _one_step(self, step: int, rate: float) -> tuple[Outcome, int]:
         """What the step did, and how many tokens it read."""
-        config = self.config
-        batch = self.corpus.batch(1 if config.overfit_one_batch else step, config.rows_per_step)
-        outcome = training_step(
-            self.model,
-            self.corpus.objective,
-            self._flat,
-            self._optimizer,
-            batch,
-            micros=config.grad_accumulation,
-            learning_rate=rate,
-            clip=config.clip,
-            seed=config.seed,
-            step=step,
-            workers=self._workers,
-        )
-        read = tokens_read(batch)
+        read, prepared = self._ahead[1] if self._ahead[0] == step else self._prepare(step)
+        self._step.start(prepared, learning_rate=rate, step=step)
+        if self._step.ahead and step < self.config.steps:
+            try:
+                self._ahead = step + 1, self._prepare(step + 1)
+            except Exception:  # which comes again when it is that step's turn, and this one is not lost
+                self._ahead = 0, None
+        outcome = self._step.finish()
         progress = self.progress
         progress.step, progress.failures = step, 0 if outcome.updated else progress.failures + 1
         progress.tokens += read if outcome.updated else 0
         return outcome, read
+
+    def _prepare(self, step: int) -> tuple[int, Any]:
+        """How many tokens a step reads, and what it needs of its batch."""
+        config = self.config
+        batch = self.corpus.batch(1 if config.overfit_one_batch else step, config.rows_per_step)
+        return tokens_read(batch), self._step.prepare(batch, step)
 
     def _rate(self, step: int) -> float:
         config = self.config
@@ -211,7 +224,8 @@ class Trainer:
         trained = steps * config.rows_per_step * self.corpus.validation.row_tokens
         most = int(trained * 3 * VALIDATION_SHARE)
         batches = self.corpus.validation_batches(config.batch_size, max(most, SMALL_VALIDATION if last else 0))
-        sums = score(self.model, self.corpus.objective, batches, self._workers)
+        with self._flat.backend.rounding(self._rounding):
+            sums = score(self.model, self.corpus.objective, batches, self._workers)
         found = self.progress.validation = {"step": self.progress.step} | figures(sums)
         nats = self.corpus.per_byte(self.corpus.validation, found["loss"])
         if nats is not None:
@@ -225,15 +239,17 @@ class Trainer:
         return {name: self.corpus.references.get(name) for name in BASELINES}
 
     def _speed(self, steps: int, seconds: float) -> dict[str, float | None]:
-        """The rate of the matrix products that steps need, over all of their time, and the best of this machine."""
-        if seconds < LONG_ENOUGH or self.config.backend != "numpy":
+        """The rate of the matrix products that steps need, over all of their time, and the best of the processor."""
+        if seconds < LONG_ENOUGH:
             return {"flops_per_second": None, "peak_flops_per_second": None}
         done = steps * outline.needed_flops(self.config, self.model.config, self.corpus)
-        peak = gemm_rate(self._workers.count, dtype=self.config.precision)
+        on_host = self.config.backend == "numpy"
+        peak = gemm_rate(self._workers.count, dtype=self.config.dtype) if on_host else None
         return {"flops_per_second": done / seconds, "peak_flops_per_second": peak}
 
     def _sample(self) -> None:
-        found = samples.sample(self.corpus, self.model, self.config.seed + self.progress.step)
+        with self._flat.backend.rounding(self._rounding):
+            found = samples.sample(self.corpus, self.model, self.config.seed + self.progress.step)
         self._report({"event": "sample", "step": self.progress.step, **found})
 
 

@@ -33,8 +33,8 @@ class FlatParameters:
         parameters: the model's, by name, all of one dtype.
         rates: factors on the learning rate of some matrices, by name; the others have 1.
         working: the dtype that the model shall compute in, where that is another, such as "bfloat16". The many small
-            steps of training would be lost in its few digits, so the parameters themselves stay as they are (Micikevicius
-            2018, §3.1, "master weights").
+            steps of training would be lost in its few digits, so the parameters themselves stay as they are
+            (Micikevicius 2018, §3.1, "master weights").
 
     Attributes:
         names: of the parameters, in the order of storage.
@@ -62,7 +62,7 @@ class FlatParameters:
         self._shapes = [tensor.shape for tensor in self._tensors]
         self.backend = xp = self._tensors[0].backend
         own = self._tensors[0].dtype
-        used = own if working is None else getattr(xp, working)
+        used = own if working is None else xp.empty(0, dtype=getattr(xp, working)).dtype
         unit = math.lcm(xp.alignment, own.itemsize, used.itemsize) // min(own.itemsize, used.itemsize)  # numbers
         begins = [0]
         for shape in self._shapes:
@@ -115,7 +115,7 @@ class FlatParameters:
                 target[rows] += gradient.reshape(target.shape)[rows]
 
     def gather(self, gradients: Mapping[Tensor, Array], *, first: bool, put: Callable[..., None]) -> None:
-        """As `accumulate`, with a function for each gradient: `put(gradient, out, add=...)`, with `out` its flat place."""
+        """As `accumulate`, by a function: `put(gradient, out, add=...)` for each, with `out` its flat place."""
         for tensor, place in zip(self._tensors, self._places):
             gradient = gradients.get(tensor)
             if gradient is not None:

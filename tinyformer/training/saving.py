@@ -99,7 +99,7 @@ class RunState:
         self.validation = state["validation"]
         if state["config_digest"] != self._config.digest and state["format"] == checkpoint.FORMAT:
             warn(self._report, f"{self._run.config_file} was changed by hand since the checkpoint was saved")
-        now = fingerprint(self._config.backend, self._threads)
+        now = self._fingerprint()
         if different := differences(state["fingerprint"], now):
             warn(self._report, different)
 
@@ -122,7 +122,7 @@ class RunState:
             "failures": self.failures,
             "validation": {name: figure for name, figure in self.validation.items() if math.isfinite(figure)},
             "config_digest": self._config.digest,
-            "fingerprint": fingerprint(self._config.backend, self._threads),
+            "fingerprint": self._fingerprint(),
         }
         self._note(self._log.sync())
         model = {name: xp.to_host(array) for name, array in self._model.values().items()}
@@ -157,6 +157,9 @@ class RunState:
         return {f"first.{name}": mean for name, mean in first.items()} | {
             f"second.{name}": mean for name, mean in second.items()
         }
+
+    def _fingerprint(self) -> dict[str, str]:
+        return fingerprint(self._config.backend, self._threads, self._config.precision)
 
     def _note(self, trouble: str) -> None:
         """Warn once while the log cannot be written."""

@@ -165,6 +165,42 @@ def training_step(
     return Outcome(loss, norm, finite)
 
 
+class HostStep:
+    """`training_step` for one model, in the three parts of a step that a device takes; see `device_step.DeviceStep`.
+
+    Args:
+        model: whose parameters `flat` holds.
+        objective: gives the loss.
+        flat: parameters and gradients.
+        optimizer: changes the parameters.
+        workers: share the work.
+        settings: further arguments that are the same in each step.
+
+    Attributes:
+        ahead: whether the next step should be prepared while one is going on.
+    """
+
+    ahead = False
+
+    def __init__(
+        self, model: Any, objective: Any, flat: FlatParameters, optimizer: AdamW, workers: Workers, **settings: Any
+    ) -> None:
+        self._fixed, self._settings = (model, objective, flat, optimizer), settings | {"workers": workers}
+        self._given: dict[str, Any] = {}
+
+    def prepare(self, batch: Batch, step: int) -> Batch:
+        """The batch as it is."""
+        return batch
+
+    def start(self, prepared: Batch, *, learning_rate: float, step: int) -> None:
+        """Take note of what is to be done."""
+        self._given = {"batch": prepared, "learning_rate": learning_rate, "step": step}
+
+    def finish(self) -> Outcome:
+        """Do it."""
+        return training_step(*self._fixed, **self._given, **self._settings)
+
+
 def score(model: Any, objective: Any, batches: Iterable[Batch], workers: Workers) -> dict[str, float]:
     """What the objective counts when it scores a model: sums over all batches, without training."""
     parts: list[dict[str, float]] = []

@@ -80,6 +80,7 @@ def resume(path: str | Path, reporter: Reporter, changes: dict[str, Any] | None 
         reporter = stop.report
         stored = run.config()
         config = for_resume(stored, changes or {})
+        config = config.replace(backend=choices.choose_backend(config.backend))
         shape, corpus = reopen(run, config)
         saved = checkpoint.newest(run.checkpoints, on_damage=lambda message: warn(reporter, message))
         if saved.step > config.steps:
@@ -129,7 +130,7 @@ def _trainer(
     with (
         threadpoolctl.threadpool_limits(1, "blas"),
         np.errstate(over="ignore", invalid="ignore", divide="ignore"),  # every step looks for itself
-        Workers(config.threads or 1) as workers,
+        Workers((config.threads or 1) if config.backend == "numpy" else 1) as workers,
         contextlib.closing(runlog.RunLog(run.log_file)) as log,
     ):
         model = models.build(shape, backend=config.backend, dtype=config.dtype, seed=config.seed)

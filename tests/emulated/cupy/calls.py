@@ -96,7 +96,7 @@ def compute(function, *args, **settings):
 def _holds_new(result, inputs):
     parts = result if isinstance(result, tuple | list) else [result]
     arrays = [part for part in parts if isinstance(part, np.ndarray | np.generic)]
-    return bool(arrays) and not all(_shared(part, inputs) for part in arrays)
+    return bool(arrays) and any(_shared(part, inputs) is None for part in arrays)
 
 
 def _shared(host, inputs):
