@@ -1,0 +1,151 @@
+"""CuPy's norms against the composed functions in float64."""
+
+import numpy as np
+import pytest
+
+from tests.backends.on_cupy import DTYPES, assert_repeatable, caught, compare, drawn, misaligned, plant, results
+from tinyformer import Tensor, fused
+
+TOLERANCE = {"float32": 4e-6, "bfloat16": 2**-8}  # bfloat16: the result is rounded once, the sums are float32
+SHAPES = [  # with and without 128-bit reads, of a warp and of a block, for each number of reads
+    (1, 3),
+    (5, 8),
+    (3, 2, 64),
+    (9, 100),
+    (70, 24),
+    (6, 768),
+    (2, 1024),
+    (3, 1025),
+    (2, 1544),
+    (1, 9000),
+    (1, 16384),
+]
+
+
+def norm(biased, added):
+    """A norm of x, its weight, and what of bias and residual there is."""
+    names = [name for name, there in (("bias", biased), ("residual", added)) if there]
+
+    def build(function, to):
+        return lambda x, weight, *others: function(x, weight, **dict(zip(names, others)), epsilon=1e-3)
+
+    return build
+
+
+def inputs(shape, *, biased, added, scale=1.0):
+    width = shape[-1]
+    arrays = [drawn(*shape, scale=scale), 1.0 + 0.3 * drawn(width, seed=2)]
+    return arrays + [drawn(width, seed=3)] * biased + [drawn(*shape, seed=4)] * added
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("name", "biased", "added"),
+    [("layer_norm", True, False), ("layer_norm", False, True), ("rms_norm", False, False), ("rms_norm", False, True)],
+)
+def test_norm(name, biased, added, shape, dtype, cupy_backend):
+    arrays = inputs(shape, biased=biased, added=added, scale=3.0)
+    compare(cupy_backend, name, norm(biased, added), arrays, dtype, tolerance=TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+def test_rows_of_one_number(name, dtype, cupy_backend):
+    """A layer norm makes it 0; all but a rounding of its gradient is 0, too."""
+    arrays = inputs((5, 1), biased=False, added=False)
+    found, expected = results(cupy_backend, name, norm(False, False), arrays, dtype)
+    for ours, theirs in zip(found, expected):
+        np.testing.assert_allclose(ours, theirs, rtol=TOLERANCE[dtype], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(50, 64), (20, 1032)])
+def test_more_rows_than_blocks(shape, dtype, cupy_backend, monkeypatch):
+    from tinyformer.backends.cupy import norms
+
+    monkeypatch.setattr(norms, "_NARROW_BLOCKS", 2)
+    monkeypatch.setattr(norms, "_WIDE_BLOCKS", 3)
+    arrays = inputs(shape, biased=True, added=True)
+    compare(cupy_backend, "layer_norm", norm(True, True), arrays, dtype, tolerance=TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_over_many_blocks(dtype, cupy_backend):
+    """More than the second stage has threads for."""
+    arrays = inputs((700, 16), biased=True, added=False)
+    compare(cupy_backend, "layer_norm", norm(True, False), arrays, dtype, tolerance=TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [64, 1032])
+def test_rows_that_begin_anywhere(width, dtype, cupy_backend):
+    arrays = inputs((6, width), biased=True, added=True)
+    settings = {"place": misaligned, "tolerance": TOLERANCE}
+    compare(cupy_backend, "layer_norm", norm(True, True), arrays, dtype, **settings)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_that_are_not_contiguous(dtype, cupy_backend):
+    def strided(function, to):
+        inner = norm(True, True)(function, to)
+        return lambda x, weight, bias, residual: inner(x[:, 1:], weight, bias, residual[1:].T)
+
+    arrays = [drawn(6, 65), drawn(64, seed=2), drawn(64, seed=3), drawn(65, 6, seed=4)]
+    compare(cupy_backend, "layer_norm", strided, arrays, dtype, tolerance=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+@pytest.mark.parametrize("value", [1000.0, 0.1])
+@pytest.mark.parametrize("width", [7, 768, 1544])
+def test_equal_numbers_have_exactly_their_mean(width, value, name, cupy_backend):
+    x, weight = (
+        Tensor(cupy_backend.from_host(np.full(s, v, np.float32))) for s, v in (((2, width), value), (width, 1))
+    )
+    found = fused.registry[name](x, weight, epsilon=1e-12).numpy()
+    np.testing.assert_allclose(found, 0.0 if name == "layer_norm" else 1.0, atol=0.0 if name == "layer_norm" else 1e-6)
+
+
+def test_a_small_signal_on_a_large_offset(cupy_backend):
+    arrays = [drawn(4, 48) + 1e3, np.ones(48)]
+    found, expected = results(cupy_backend, "layer_norm", norm(False, False), arrays, "float32")
+    np.testing.assert_allclose(found[0], expected[0], atol=2e-4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [40, 1032])
+def test_the_same_bits_every_time(width, dtype, cupy_backend):
+    arrays = inputs((70, width), biased=True, added=True)
+    assert_repeatable(cupy_backend, "layer_norm", norm(True, True), arrays, dtype)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("kept[k].at[i] += more.at[i]", ""),
+        ("n.at[i] += more.at[i]", ""),
+        ("sum += kept[k].at[i] - first", "sum += kept[k].at[i]"),
+        ("column + i < width ? away * away : 0.0f", "away * away"),
+        ("- mean_slope -", "-"),
+        ("- n.at[i] * mean_product", ""),
+        ("mean_slope += slope;", "mean_slope += g.at[i];"),
+        ("sums[0][k].at[i] += g.at[i] * n.at[i];", "sums[0][k].at[i] += g.at[i];"),
+        ("y < blockDim.y; ++y", "y < 1; ++y"),
+        ("row += (long long)gridDim.x * blockDim.y", "row += 1LL << 40"),
+        ("block += WARP", "block += 1 << 20"),
+        (
+            "1.0f / sqrtf(row_sum(squares, scratch) / width + epsilon)",
+            "1.0f / sqrtf(row_sum(squares, scratch) / width)",
+        ),
+    ],
+)
+def test_a_planted_bug_is_caught(right, wrong, cupy_backend, monkeypatch):
+    from tinyformer.backends.cupy import norms
+
+    monkeypatch.setattr(norms, "_NARROW_BLOCKS", 40)
+    arrays = inputs((700, 21), biased=True, added=True)
+    arguments = cupy_backend, "layer_norm", norm(True, True), arrays, "float32"
+    compare(*arguments, tolerance=TOLERANCE)
+    plant(monkeypatch, norms, right, wrong)
+    with caught():
+        compare(*arguments, tolerance=TOLERANCE)
