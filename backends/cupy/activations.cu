@@ -6,6 +6,7 @@
 
 #include "common.cuh"
 
+// versions: ACTIVATION=0 ACTIVATION=1 ACTIVATION=2 ACTIVATION=3
 #ifndef ACTIVATION
 #define ACTIVATION 0  // which one, as activations.py counts them
 #endif

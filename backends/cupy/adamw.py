@@ -40,7 +40,7 @@ def judge(gradients: Any, loss: Any, numbers: Any) -> Any:
 
     Args:
         gradients: of everything, flat, float32, before clipping.
-        loss: float32, one number; None where the gradients decide alone.
+        loss: one number; None where the gradients decide alone.
         numbers: `step_numbers`, on the device.
 
     Returns:
@@ -48,6 +48,8 @@ def judge(gradients: Any, loss: Any, numbers: Any) -> Any:
         finite and so the weights may be updated, else 0.
     """
     parts = max(1, min(_PARTS, -(-gradients.size // (4 * _THREADS))))
+    if loss is not None and loss.dtype != _FLOAT:
+        loss = loss.astype(_FLOAT)
     partial, outcome = cupy.empty(parts, np.float32), cupy.empty(3, np.float32)
     _SOURCE.launch("square_sums", _FLOAT, parts, _THREADS, (gradients, np.int64(gradients.size), partial))
     _SOURCE.launch("judge", _FLOAT, 1, _THREADS, (partial, np.int32(parts), loss, numbers, outcome))

@@ -10,7 +10,8 @@
 #include "common.cuh"
 #include "sort.cuh"
 
-#ifdef NARROW
+// versions: NARROW=0 NARROW=1
+#if NARROW
 using Index = int;
 #else
 using Index = long long;

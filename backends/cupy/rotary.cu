@@ -7,7 +7,8 @@
 
 #include "common.cuh"
 
-#ifdef FLOAT_ANGLES
+// versions: FLOAT_ANGLES=0 FLOAT_ANGLES=1
+#if FLOAT_ANGLES
 using Angle = float;
 #else
 using Angle = REAL;
