@@ -51,8 +51,9 @@ class EmulationError(RuntimeError):
 def order(name: str, seed: int = 0) -> Iterator[None]:
     """Run kernels with their threads and blocks in this order: one of `ORDERS`, and the seed for "shuffled"."""
     global _order
+    if name not in ORDERS:
+        raise ValueError(f"the order {name} is none of {', '.join(ORDERS)}")
     before, _order = _order, (name, seed)
-    ORDERS.index(name)
     try:
         yield
     finally:
@@ -119,7 +120,11 @@ class Function:
             raise EmulationError(f"{self.name}: {shared} bytes of shared memory; there are {MAX_SHARED}")
         if len(arguments) != len(self.parameters):
             raise EmulationError(f"{self.name}: {len(arguments)} arguments for {len(self.parameters)} parameters")
-        values, extents = zip(*(self._value(n, *pair) for n, pair in enumerate(zip(arguments, self.parameters))))
+        values, extents = [], []
+        for number, (argument, parameter) in enumerate(zip(arguments, self.parameters)):
+            value, extent = self._value(number, argument, parameter)
+            values.append(value)
+            extents.append(extent)
         known = all(extent is not None for extent in extents)
         message = ctypes.create_string_buffer(1000)
         name, seed = _order
@@ -161,8 +166,9 @@ class Function:
             return ""
         command = ("addr2line", "-i", "-e", self._library._name, hex(address - 1))
         found = subprocess.run(command, capture_output=True, text=True).stdout
-        lines = [int(number) for number in re.findall(r"kernels\.cu:(\d+)", found)]
-        return "".join(f"\n  {line}: {self._source.splitlines()[line - 1].strip()}" for line in lines)
+        source = dict(enumerate(self._source.splitlines(), 1))
+        numbers = [int(number) for number in re.findall(r"kernels\.cu:(\d+)", found)]
+        return "".join(f"\n  {number}: {source[number].strip()}" for number in numbers if number in source)
 
 
 def _three(sizes: int | Sequence[int]) -> tuple[int, int, int]:
@@ -193,7 +199,7 @@ def compile(source: str, options: tuple[str, ...] = ()) -> Module:
         options: as NVRTC takes them: definitions (-DNAME=VALUE); those for the GPU alone are passed over.
     """
     text, kernels = translate(source, options)
-    return Module(_build({"kernels.cpp": text}, ("-O1", *_CHECKS), _machine()), kernels, source)
+    return Module(_build({"kernels.cu": text}, ("-O1", *_CHECKS), _machine()), kernels, source)
 
 
 @functools.cache
@@ -214,7 +220,7 @@ def _build(sources: dict[str, str], flags: tuple[str, ...], *libraries: Path) ->
             for name, text in sources.items():
                 Path(work, name).write_text(text)
             # Linked without the sanitizers' flags, for what they call is in the machine.
-            _run(COMPILER, *_FLAGS, *flags, f"-I{_HEADERS}", "-c", *sources, folder=work)
+            _run(COMPILER, *_FLAGS, *flags, f"-I{_HEADERS}", "-c", "-xc++", *sources, folder=work)
             objects = [str(Path(name).with_suffix(".o")) for name in sources]
             _run(COMPILER, "-shared", "-o", "out.so", *objects, *map(str, libraries), folder=work)
             Path(work, "out.so").rename(library)

@@ -56,7 +56,7 @@ static inline unsigned __ballot_sync(unsigned mask, int predicate) {
         int predicate;
         unsigned ballot;
     } mine = {predicate, 0};
-    emulated::together("__ballot_sync", mask, mine, [](Lane** lanes) {
+    emulated::together("__ballot_sync", mask, mine, [](Lane** lanes) EMULATED_UNCHECKED {
         unsigned ballot = 0;
         for (int i = 0; i < 32; i++) ballot |= (lanes[i] && lanes[i]->predicate) ? 1u << i : 0u;
         for (int i = 0; i < 32; i++)
@@ -68,12 +68,12 @@ static inline int __any_sync(unsigned mask, int predicate) { return __ballot_syn
 static inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == mask; }
 
 namespace emulated {
-template <typename T> T shuffle(const char* what, unsigned mask, T value, int source) {
+template <typename T> EMULATED_UNCHECKED T shuffle(const char* what, unsigned mask, T value, int source) {
     struct Lane {
         T value, taken;
         int source;
     } mine = {value, value, source};
-    together(what, mask, mine, [what, mask](Lane** lanes) {
+    together(what, mask, mine, [what, mask](Lane** lanes) EMULATED_UNCHECKED {
         for (int i = 0; i < 32; i++) {
             if (!lanes[i]) continue;
             int source = lanes[i]->source;

@@ -76,6 +76,7 @@ void prepare(Context& context, char* stack, void (*entry)()) {
 #endif
 
 Context contexts[MAX_THREADS], scheduler;
+uint3 places[MAX_THREADS];  // threadIdx of each
 int arrived[BARRIERS];  // threads that wait at each barrier
 char* stacks = nullptr;
 const Kernel* kernel;
@@ -107,7 +108,7 @@ void fail_at(void* instruction, const char* format, ...) {
     fail("%s", text);
 }
 
-uint3 thread_at(int number) { return place(number, blockDim); }
+uint3 thread_at(int number) { return places[number]; }
 
 void wait() {
     change(contexts[current], scheduler);
@@ -188,6 +189,7 @@ void run_block() {
     machine.block_epoch++;
     for (int i = 0; i < threads; i++) {
         waits[i].state = READY;
+        // Stacks begin at different places of their pages, or all would fight for the same lines of the cache.
         prepare(contexts[i], stacks + i * (STACK + GUARD) + GUARD, entry);
     }
     static unsigned list[MAX_THREADS];
@@ -245,6 +247,7 @@ int launch(const Kernel& what, Launch& launch) {
     blockDim = {launch.block[0], launch.block[1], launch.block[2]};
     gridDim = {launch.grid[0], launch.grid[1], launch.grid[2]};
     threads = blockDim.x * blockDim.y * blockDim.z;
+    for (int i = 0; i < threads; i++) places[i] = place(i, blockDim);
     unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
     unsigned* list = (unsigned*)malloc(blocks * sizeof *list);
     put_in_order(launch.order, list, blocks);

@@ -52,7 +52,8 @@ inline int lane() { return current % 32; }
 // An operation that the lanes of a mask execute together. Each brings `mine`; the last to arrive executes
 // `action(lanes)`, where `lanes[i]` is what lane i brought (null where it is not in the mask), to read and to write.
 // All lanes must name the same operation.
-template <typename T, typename Action> void together(const char* what, unsigned mask, T& mine, Action action) {
+template <typename T, typename Action>
+EMULATED_UNCHECKED void together(const char* what, unsigned mask, T& mine, Action action) {
     int warp = current / 32, first = warp * 32, count = threads - first < 32 ? threads - first : 32;
     if (!(mask >> lane() & 1)) fail("%s: lane %d is not in its own mask %#x", what, lane(), mask);
     if (count < 32 && mask >> count) fail("%s: mask %#x names lanes that the block does not have", what, mask);
@@ -62,7 +63,7 @@ template <typename T, typename Action> void together(const char* what, unsigned 
     for (int i = 0; complete && i < count; i++) {
         if (!(mask >> i & 1)) continue;
         Wait& other = waits[first + i];
-        if (other.mask == mask && strcmp(other.what, what))
+        if (other.mask == mask && other.what != what && strcmp(other.what, what))
             fail("lanes of a warp diverge: %s here, %s in lane %d", what, other.what, i);
         complete = other.mask == mask;
     }
