@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.backends.against import LAYOUTS, compare
+from tests.backends.on_cupy import plant
 from tinyformer import Tensor, backward, functional, fused
 
 SHAPES = st.sampled_from([(1,), (3, 5), (2, 8), (7, 9), (2, 3, 700)])
@@ -69,3 +70,44 @@ def test_gates_that_differ_are_left_to_the_definition(cupy_backend):
     np.testing.assert_allclose(out.numpy(), np.maximum(gate, 0) * up, rtol=1e-6)
     wide = Tensor(cupy_backend.from_host(up.astype(np.float64)))
     np.testing.assert_array_equal(fused.silu(wide).dtype, np.float64)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "name", "settings"),
+    [
+        ("(1.0f + a * square)", "(1.0f + 3.0f * a * square)", "gelu", {"approximate": True}),
+        ("1.0f + 3.0f * a * square", "1.0f + a * square", "gelu", {"approximate": True}),
+        ("0.3989422804014327f", "0.7978845608028654f", "gelu", {"approximate": False}),
+        ("x <= 0.0f ? A", "x <= 1.0f ? A", "relu", {}),
+        ("x * s * (1.0f - s)", "x * s", "silu", {}),
+        ("? x[i + j] :", "? x[i] :", "silu", {}),
+        ("x[i + j] = pack.at[j]", "x[i] = pack.at[j]", "silu", {}),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_planted_bug_is_caught(cupy_backend, monkeypatch, right, wrong, name, settings, dtype):
+    from tinyformer.backends.cupy import activations
+
+    arguments = cupy_backend, name, [drawn((7, 9))], dtype
+    compare(*arguments, layout="misaligned", **settings)
+    plant(monkeypatch, activations, right, wrong)
+    with pytest.raises(AssertionError, match="Not equal"):
+        compare(*arguments, layout="misaligned", **settings)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("y.slope * to_float(b.at[j]) * to_float(g.at[j])", "y.slope * to_float(g.at[j])"),
+        ("y.value * to_float(g.at[j])", "y.slope * to_float(g.at[j])"),
+        (".value * to_float(other.at[j])", ".value"),
+    ],
+)
+def test_a_planted_bug_in_a_gate_is_caught(cupy_backend, monkeypatch, right, wrong):
+    from tinyformer.backends.cupy import activations
+
+    arguments = cupy_backend, "gated", [drawn((7, 9)), drawn((7, 9), 1)], "float32"
+    compare(*arguments, activation="silu", factor=2)
+    plant(monkeypatch, activations, right, wrong)
+    with pytest.raises(AssertionError, match="Not equal"):
+        compare(*arguments, activation="silu", factor=2)

@@ -1,10 +1,12 @@
 """Dropout on the device: masks drawn on the spot and masks in memory, against NumPy's."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.backends.against import LAYOUTS, compare, placed
+from tests.backends.on_cupy import plant
 from tinyformer import Tensor, backends, backward, fused
 
 SHAPES = st.sampled_from([(1, 1), (2, 5), (3, 16), (3, 3, 11), (2, 4100), (2, 8, 64)])
@@ -55,3 +57,34 @@ def test_what_is_dropped_is_zero_whatever_it_was(cupy_backend):
     x = cupy_backend.from_host(np.array([np.nan, np.inf, 1.0], np.float32))
     out = fused.dropout(Tensor(x), cupy_backend.from_host(np.array([False, False, True])), rate=0.5)
     np.testing.assert_array_equal(out.numpy(), [0.0, 0.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "drawn"),
+    [
+        ("start / 4 + group", "group", True),
+        ("4 * (long long)(start % 4)", "0", True),
+        ("x + row * count", "x", True),
+        ("keys[2 * row], keys", "keys[0], keys", True),
+        ("packs[i / size].at[i % size]", "packs[i / size].at[(i + 1) % size]", True),
+        ("(pack.at[i] != 0) << i", "(pack.at[i] != 0) << (15 - i)", False),
+        ("(keep[first + i] != 0) << i", "(keep[first] != 0) << i", False),
+    ],
+)
+def test_a_planted_bug_is_caught(cupy_backend, monkeypatch, right, wrong, drawn):
+    from tinyformer.backends.cupy import dropout
+
+    x = np.random.default_rng(0).standard_normal((2, 4100))
+
+    def check():
+        device, host = (xp.generator(4, rows=range(2)) for xp in (cupy_backend, NUMPY))
+        for generator in (device, host):
+            generator.keep((2, 41), 0.5)
+        keep = host.keep(x.shape, 0.7)
+        mask = device.keep(x.shape, 0.7) if drawn else cupy_backend.from_host(keep)
+        compare(cupy_backend, "dropout", [x], "float32", [(keep, mask)], rate=0.3)
+
+    check()
+    plant(monkeypatch, dropout, right, wrong)
+    with pytest.raises(AssertionError, match="Not equal"):
+        check()

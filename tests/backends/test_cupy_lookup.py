@@ -182,3 +182,27 @@ def test_a_planted_bug_is_caught(cupy_backend, monkeypatch, right, wrong):
     plant(monkeypatch, lookup, right, wrong)
     with pytest.raises((AssertionError, compiler.EmulationError)):
         assert_close(*scatter(*arguments), "float32", factor=4)
+
+
+def test_a_recorded_look_up(cupy_backend):
+    """Taking, checking and adding up wait for nothing, so that they are replayed with other numbers."""
+
+    def work(arrays):
+        weight = Tensor(arrays["weight"], requires_grad=True)
+        out = functional.embedding(weight, arrays["ids"])
+        return {"out": out.array, "gradient": backward(out, arrays["cotangent"])[weight]}
+
+    said = []
+    run = cupy_backend.recorded(work, warn=said.append)
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        weight, cotangent = (random.standard_normal(s).astype(np.float32) for s in ((40, 8), (2, 700, 8)))
+        ids, expected = random.integers(0, 40, (2, 700)), np.zeros((40, 8))
+        np.add.at(expected, ids, cotangent.astype(np.float64))
+        found = run({"weight": weight, "ids": ids, "cotangent": cotangent})
+        np.testing.assert_array_equal(cupy_backend.to_host(found["out"]), weight[ids])
+        assert_close(cupy_backend.to_host(found["gradient"]), expected, "float32", factor=4)
+    assert not said
+    run({"weight": weight, "ids": ids + 1, "cotangent": cotangent})
+    with pytest.raises(IndexError, match="indices run from 1 to 40"):
+        cupy_backend.to_host(found["out"])

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.backends.on_cupy import plant
 from tinyformer import backends
 from tinyformer.backends import Undrawn
 
@@ -80,3 +81,31 @@ def test_a_stream_gives_one_kind_of_numbers(cupy_backend):
     stream.keep((2,), 0.5)
     with pytest.raises(RuntimeError, match="one of their own"):
         stream.normal((2,), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("c0 = block + 1", "c0 = block"),
+        ("round < 10", "round < 7"),
+        ("key1 += 0xBB67AE8584CAA73Bull", "key1 += 0x9E3779B97F4A7C15ull"),
+        ("(16 * part)", "(48 - 16 * part)"),
+        ("0xffffull) < threshold", "0xffffull) <= threshold"),
+        ("4 * (long long)(start % 4)", "0"),
+        ("start / 4 + group", "group"),
+        ("keys[2 * row + 1]", "keys[1]"),
+    ],
+)
+def test_a_planted_bug_is_caught(cupy_backend, monkeypatch, right, wrong):
+    from tinyformer.backends.cupy import random
+
+    def check():
+        device, host = (xp.generator(0, rows=range(2)) for xp in (cupy_backend, NUMPY))
+        for _ in range(4):
+            masks = [generator.keep((2, 40021), 0.9) for generator in (device, host)]
+            np.testing.assert_array_equal(cupy_backend.to_host(masks[0].drawn()), masks[1])
+
+    check()
+    plant(monkeypatch, random, right, wrong)
+    with pytest.raises(AssertionError, match="not equal"):
+        check()
