@@ -240,8 +240,13 @@ def _cross_entropy(draw: Draw, function: Callable):
 
 def _rotary(draw: Draw, function: Callable):
     b, h, t, pairs = draw.sizes(4)
-    cos, sin = draw.normal(t, pairs), draw.normal(t, pairs)
-    return lambda x: function(x, cos, sin), draw.normal(b, h, t, 2 * pairs)
+    angles = draw.normal(t, pairs), draw.normal(t, pairs)
+
+    def turn(x):
+        like_x = draw.xp.name == "cupy"  # NumPy's kernel takes either precision
+        return function(x, *(draw.xp.astype(a, x.dtype) if like_x else a for a in angles))
+
+    return turn, draw.normal(b, h, t, 2 * pairs)
 
 
 def _dropout(draw: Draw, function: Callable):
@@ -319,17 +324,17 @@ NOT_DIFFERENTIABLE = {functional.causal_mask}
 
 def compare_with_reference(name: str, dtype: str, draw: Draw) -> None:
     """Values and every gradient; the reference runs in float64, the kernel in either precision."""
-    dispatch = fused.registry[name]
+    dispatch, xp = fused.registry[name], draw.xp
     use = {"function": dispatch}
     function, *arrays = COMPOSED[name](draw, lambda *args, **settings: use["function"](*args, **settings))
     cotangent, results = None, []
     for chosen, precision in ((dispatch.__wrapped__, "float64"), (dispatch, dtype)):
         use["function"] = chosen
-        leaves = [Tensor(x.astype(precision), requires_grad=True) for x in arrays]
+        leaves = [Tensor(xp.astype(x, getattr(xp, precision)), requires_grad=True) for x in arrays]
         out = function(*leaves)
         cotangent = draw.normal(*out.shape) if cotangent is None else cotangent
-        gradients = backward(ops.sum(out * Tensor(cotangent.astype(precision))))
-        results.append([out.array, *(gradients[leaf] for leaf in leaves)])
+        gradients = backward(ops.sum(out * Tensor(xp.astype(cotangent, out.dtype))))
+        results.append([xp.to_host(x) for x in (out.array, *(gradients[leaf] for leaf in leaves))])
     tolerance = 1e-12 if dtype == "float64" else 2e-5
     for expected, found in zip(*results, strict=True):
         assert found.dtype == dtype

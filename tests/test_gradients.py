@@ -41,6 +41,12 @@ def test_kernel_equals_its_reference(name, dtype, data):
     compare_with_reference(name, dtype, Draw(backends.get("numpy"), data))
 
 
+@pytest.mark.parametrize("name", fused.registry)
+@given(data=st.data())
+def test_kernel_of_a_device_equals_its_reference(name, cupy_backend, data):
+    compare_with_reference(name, "float32", Draw(cupy_backend, data))
+
+
 @given(data=st.data())
 def test_attention_kernel_one_row_of_the_batch_at_a_time(monkeypatch, data):
     """As it works where the scores are many."""
