@@ -1,7 +1,7 @@
 """Dropout, by truth values that are drawn on the spot, or that lie in memory.
 
-A mask that is drawn costs some arithmetic, which a GPU has to spare, where reading one would cost a byte an element in
-either direction, and drawing it beforehand another.
+A mask that is drawn where it is used costs arithmetic. One in memory costs a byte an element to write, and another to
+read in either direction.
 
 Read before: `random.py`, `kernels.py`. Read next: `dropout.cu`.
 """
