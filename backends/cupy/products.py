@@ -162,8 +162,8 @@ def _lie(x, batch) -> Lie | None:
         return None
     if (across == 1 or columns == 1) and (rows == 1 or down >= columns):
         return Lie(rows, columns, down if rows > 1 else columns, True, step)
-    if (down == 1 or rows == 1) and (columns == 1 or across >= rows):
-        return Lie(rows, columns, across if columns > 1 else rows, False, step)
+    if down == 1 and across >= rows:
+        return Lie(rows, columns, across, False, step)
     return None
 
 

@@ -19,7 +19,7 @@ namespace {
 enum Status { SUCCESS = 0, INVALID = 7, UNSUPPORTED = 15 };
 enum Type { FLOAT = 0, DOUBLE = 1, BFLOAT16 = 14 };
 enum Epilogue { PLAIN = 1, BIAS = 4, GELU_AUX = 160, GELU_AUX_BIAS = 164, DGELU = 192, BGRADA = 256, BGRADB = 512 };
-enum Count { DESCRIPTORS, LAYOUTS, HEURISTICS, PRODUCTS, COUNTS };
+enum Count { DESCRIPTORS, LAYOUTS, HEURISTICS, PRODUCTS, MISTAKES, COUNTS };
 constexpr size_t WORKSPACE = 4096;  // what every other kind of product asks for, and fills
 
 struct Described {
@@ -259,7 +259,10 @@ int cublasLtMatmulAlgoGetHeuristic(void *, const Described *how, const Layout *a
                                    int *count) {
     counts[HEURISTICS]++;
     *count = 0;
-    if (wanted < 1 || c != out || !valid(*how, *a, *b, *out)) return INVALID;
+    if (wanted < 1 || c != out || !valid(*how, *a, *b, *out)) {
+        counts[MISTAKES]++;
+        return INVALID;
+    }
     if (how->epilogue & refused) return UNSUPPORTED;
     uint64_t kind = kind_of(*how, *a, *b, *out);
     size_t workspace = kind % 2 && preference->workspace >= WORKSPACE ? WORKSPACE : 0;

@@ -20,7 +20,7 @@ from typing import Any
 from tinyformer.backends.cupy import cublaslt as binding
 
 _SOURCE = Path(__file__).with_name("cublaslt.cpp")
-_COUNTS = ("descriptors", "layouts", "heuristics", "products")
+_COUNTS = ("descriptors", "layouts", "heuristics", "products", "mistakes")
 _RECORDER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64)
 
 
@@ -63,7 +63,7 @@ class Emulation:
         self._library.emulated_recorder(self._record)
 
     def counts(self) -> dict[str, int]:
-        """How many descriptors, layouts, heuristics and products were asked for so far."""
+        """How many descriptors, layouts, heuristics and products were asked for so far, and how many were impossible."""
         return {name: self._library.emulated_count(i) for i, name in enumerate(_COUNTS)}
 
     @contextlib.contextmanager
