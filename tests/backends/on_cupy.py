@@ -6,7 +6,7 @@ Read before: `tests/cases.py`, which does the same with drawn cases.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -83,14 +83,26 @@ def assert_repeatable(backend: Any, *arguments: Any) -> None:
     assert all(run == runs[0] for run in runs)
 
 
-def plant(monkeypatch: pytest.MonkeyPatch, module: ModuleType, right: str, wrong: str) -> None:
+@contextlib.contextmanager
+def unwaited() -> Iterator[None]:
+    """Inside, the host neither waits for the device nor sends it anything, as far as the emulator sees."""
+    if emulated.real_device():
+        yield
+        return
+    counts = emulated.install().emulated.counts
+    before = {name: counts[name] for name in ("synchronisations", "transfers", "uploads")}
+    yield
+    assert {name: counts[name] for name in before} == before
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, module: ModuleType, right: str, wrong: str, source: str = "_SOURCE") -> None:
     """Put a bug into the CUDA source of a kernel's module: one text, which occurs once, in the place of another."""
     from tinyformer.backends.cupy import launch
 
-    read, name = launch.text, module._SOURCE._name
+    read, name = launch.text, getattr(module, source)._name
     assert read(name).count(right) == 1, f"{name} no longer contains {right!r} once"
     monkeypatch.setattr(launch, "text", lambda name: read(name).replace(right, wrong))
-    monkeypatch.setattr(module, "_SOURCE", launch.Source(name))
+    monkeypatch.setattr(module, source, launch.Source(name))
 
 
 def caught() -> pytest.RaisesExc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from typing import Any
@@ -12,23 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import emulated
-from tests.backends.on_cupy import DTYPES, rounded
+from tests.backends.on_cupy import DTYPES, caught, plant, rounded
+from tests.emulated import compiler
 from tinyformer import Tensor, backends, backward, functional, fused, ops
-
-pytestmark = pytest.mark.emulated
 
 # Relative to the largest number of an array, or to what its terms may be where their sum happens to vanish: in bfloat16
 # the gradient of a score takes the sum of rounded results off.
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
 
 
-@pytest.fixture(scope="module")
-def cupy():
-    return emulated.backend()
-
-
 @pytest.fixture(autouse=True)
-def blocks_only(cupy, monkeypatch):
+def blocks_only(cupy_backend, monkeypatch):
     """Only the kernels of attention.py, whatever others would take."""
     from tinyformer.backends.cupy import attention
 
@@ -97,24 +92,24 @@ class Question:
         gradients = backward(out, self.gradient)
         return [out.array, *(gradients[leaf] for leaf in (query, key, value, *bias))]
 
-    def found(self, cupy: Any) -> list[np.ndarray]:
+    def found(self, backend: Any) -> list[np.ndarray]:
         """The same by the kernels, in the dtype that they gave."""
         put, take = LAYOUTS[self.layout]
-        place = lambda x: take(cupy.from_host(put(x.astype(DTYPES[self.dtype])).copy()), x.shape[-1])  # noqa: E731
+        place = lambda x: take(backend.from_host(put(x.astype(DTYPES[self.dtype])).copy()), x.shape[-1])  # noqa: E731
         query, key, value = (Tensor(place(x), requires_grad=True) for x in self.arrays[:3])
-        bias = [Tensor(cupy.from_host(x.astype(DTYPES[self.dtype])), requires_grad=True) for x in self.arrays[3:]]
-        mask = None if self.mask is None else cupy.from_host(self.mask)
-        inputs = (query, key, value, mask, bias[0] if bias else None, self.truths(cupy))
+        bias = [Tensor(backend.from_host(x.astype(DTYPES[self.dtype])), requires_grad=True) for x in self.arrays[3:]]
+        mask = None if self.mask is None else backend.from_host(self.mask)
+        inputs = (query, key, value, mask, bias[0] if bias else None, self.truths(backend))
         out = fused.attention(*inputs, **self.settings)
         assert out.node.name == "attention", "the kernel was not used"
         gradients = backward(out, place(self.gradient))
         assert out.array.transpose(0, 2, 1, 3).flags.c_contiguous
         return [out.array.get(), *(gradients[leaf].get() for leaf in (query, key, value, *bias))]
 
-    def compare(self, cupy: Any) -> None:
+    def compare(self, backend: Any) -> None:
         _, _, t, s, width = self.shape
         least = max(1.0, width**0.5 * (self.scale or width**-0.5)) * max(1.0, t / s) ** 0.5
-        for found, expected in zip(self.found(cupy), self.expected(), strict=True):
+        for found, expected in zip(self.found(backend), self.expected(), strict=True):
             assert found.dtype == DTYPES[self.dtype]
             bound = TOLERANCE[self.dtype] * max(np.abs(expected).max(), least)
             np.testing.assert_allclose(found.astype(float), expected, rtol=TOLERANCE[self.dtype], atol=bound)
@@ -143,73 +138,71 @@ def questions(draw):
 
 @given(questions())
 @settings(max_examples=60)
-def test_value_and_gradients(cupy, question):
-    question.compare(cupy)
+def test_value_and_gradients(cupy_backend, question):
+    question.compare(cupy_backend)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("width", [65, 96, 128, 129, 200, 256])
-def test_wide_heads(cupy, width, dtype):
+def test_wide_heads(cupy_backend, width, dtype):
     """Each width of the kernels, full and not, and lengths beyond each size of their tiles."""
     question = Question((2, 1, 67, 70, width), dtype, hiding=(2, 1, 1, 70), adding=(1, 1, 67, 70), keep="undrawn")
-    question.compare(cupy)
-    dataclasses.replace(question, causal=True, hiding=None, adding=None).compare(cupy)
+    question.compare(cupy_backend)
+    dataclasses.replace(question, causal=True, hiding=None, adding=None).compare(cupy_backend)
 
 
-def test_one_query_of_many_keys(cupy):
-    Question((3, 2, 1, 1000, 16), causal=True).compare(cupy)
+def test_one_query_of_many_keys(cupy_backend):
+    Question((3, 2, 1, 1000, 16), causal=True).compare(cupy_backend)
 
 
 @pytest.mark.parametrize("size", [30.0, 1e3])
-def test_large_scores(cupy, size):
+def test_large_scores(cupy_backend, size):
     """Of which the exponentials are beyond float32, and whose largest ones come late."""
     question = Question((1, 1, 5, 200, 8), size=size, scale=1.0)
     question.arrays[1] = rounded(question.arrays[1] * np.linspace(0.1, 1.0, 200)[:, None], "float32")
-    out, *gradients = question.found(cupy)
+    out, *gradients = question.found(cupy_backend)
     expected = question.expected()
     np.testing.assert_allclose(out, expected[0], rtol=1e-3, atol=1e-3)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_a_query_that_sees_nothing(cupy, causal):
+def test_a_query_that_sees_nothing(cupy_backend, causal):
     """Gives zeros, and its own gradient is zero; a bias of -inf hides a key as a mask does."""
     question = Question((2, 2, 66, 66, 8), hiding=(2, 1, 66, 66), adding=(1, 1, 1, 66), causal=causal)
     question.mask[:, :, [0, 20, 65]] = False
     question.mask[1] = False
     for hidden in (0.0, -math.inf):
         question.arrays[3][..., 7] = hidden
-        results = question.found(cupy)
+        results = question.found(cupy_backend)
         assert all(np.isfinite(x).all() for x in results)
         for out in results[:2]:
             assert not out[:, :, [0, 20, 65]].any()
             assert not out[1].any()
-    question.compare(cupy)
+    question.compare(cupy_backend)
     assert not results[4][..., 7].any()
 
 
-def test_masks_drawn_in_place_are_those_in_memory(cupy):
+def test_masks_drawn_in_place_are_those_in_memory(cupy_backend):
     question = Question((3, 2, 70, 83, 8), keep="undrawn", causal=True, adding=(1, 2, 1, 83), seed=1)
-    for drawn, undrawn in zip(dataclasses.replace(question, keep="drawn").found(cupy), question.found(cupy)):
+    for drawn, undrawn in zip(
+        dataclasses.replace(question, keep="drawn").found(cupy_backend), question.found(cupy_backend)
+    ):
         np.testing.assert_array_equal(drawn, undrawn)
 
 
-def test_the_same_bits_in_every_order(cupy):
+def test_the_same_bits_in_every_order(cupy_backend):
     """Of threads and of blocks: no sum depends on who comes first, and no barrier is missing."""
-    from tests.emulated import compiler
-
     question = Question((2, 2, 70, 83, 33), adding=(1, 2, 70, 83), hiding=(83,), keep="undrawn")
-    results = [question.found(cupy)]
-    for order in ("reverse", "shuffled"):
-        with compiler.order(order, 1):
-            results.append(question.found(cupy))
-    for arrays in zip(*results):
-        for other in arrays[1:]:
-            np.testing.assert_array_equal(arrays[0], other)
+    results = []
+    for turn in compiler.ORDERS:
+        with contextlib.nullcontext() if emulated.real_device() else compiler.order(turn):
+            results.append([array.tobytes() for array in question.found(cupy_backend)])
+    assert results[1:] == results[:1] * 2
 
 
 @pytest.mark.parametrize("keep", [None, "undrawn"])
-def test_no_scores_in_memory(cupy, keep, monkeypatch):
+def test_no_scores_in_memory(cupy_backend, keep, monkeypatch):
     """No array has a number for each pair of a query and a key, in forward or backward."""
     import cupy as library
 
@@ -218,17 +211,17 @@ def test_no_scores_in_memory(cupy, keep, monkeypatch):
         library, "empty", lambda shape, *a, **k: sizes.append(math.prod(shape)) or empty(shape, *a, **k)
     )
     b, h, t, c = 2, 2, 300, 4
-    Question((b, h, t, t, c), keep=keep, causal=True, hiding=(b, 1, 1, t)).found(cupy)
+    Question((b, h, t, t, c), keep=keep, causal=True, hiding=(b, 1, 1, t)).found(cupy_backend)
     assert max(sizes) == b * h * t * c
 
 
-def test_nothing_waits(cupy):
+def test_nothing_waits(cupy_backend):
     """A step with attention can be recorded: neither direction brings a number to the host, or one from there."""
     import cupy as library
 
     question = Question((2, 2, 5, 5, 4), adding=(1, 1, 1, 5), keep="undrawn")
-    inputs = [Tensor(cupy.from_host(x.astype(np.float32)), requires_grad=True) for x in question.arrays]
-    keep, gradient = question.truths(cupy), cupy.from_host(question.gradient.astype(np.float32))
+    inputs = [Tensor(cupy_backend.from_host(x.astype(np.float32)), requires_grad=True) for x in question.arrays]
+    keep, gradient = question.truths(cupy_backend), cupy_backend.from_host(question.gradient.astype(np.float32))
     if not hasattr(library, "emulated"):
         pytest.skip("what waits is counted by the stand-in for CuPy")
     before = dict(library.emulated.counts)
@@ -238,25 +231,74 @@ def test_nothing_waits(cupy):
 
 
 @pytest.mark.parametrize("change", ["float64", "wide", "more queries", "foreign mask"])
-def test_what_is_left_to_the_reference(cupy, change):
+def test_what_is_left_to_the_reference(cupy_backend, change):
     """And is right there, too."""
     b, h, t, s, c = (1, 2, 6, 3, 4) if change == "more queries" else (1, 2, 3, 4, 257 if change == "wide" else 4)
     arrays = [np.random.default_rng(i).standard_normal((b, h, n, c)) for i, n in enumerate((t, s, s))]
     dtype = np.float64 if change == "float64" else np.float32
-    inputs = [Tensor(cupy.from_host(x.astype(dtype)), requires_grad=True) for x in arrays]
+    inputs = [Tensor(cupy_backend.from_host(x.astype(dtype)), requires_grad=True) for x in arrays]
     mask = np.ones((1, s), np.bool_ if change != "foreign mask" else np.int32)
-    out = fused.attention(*inputs, cupy.from_host(mask), causal=change == "more queries")
+    out = fused.attention(*inputs, cupy_backend.from_host(mask), causal=change == "more queries")
     assert out.node.name != "attention"
     expected = functional.attention(*map(Tensor, arrays), mask.astype(bool), causal=change == "more queries")
     np.testing.assert_allclose(out.numpy(), expected.numpy(), atol=1e-5)
 
 
-def test_several_uses_of_one_result(cupy):
+def test_several_uses_of_one_result(cupy_backend):
     """The gradient is then a sum, and is not written into."""
     question = Question((1, 2, 5, 5, 4))
-    inputs = [Tensor(cupy.from_host(x.astype(np.float32)), requires_grad=True) for x in question.arrays]
+    inputs = [Tensor(cupy_backend.from_host(x.astype(np.float32)), requires_grad=True) for x in question.arrays]
     out = fused.attention(*inputs)
     gradients = backward(ops.sum(out * 2.0 + out))
     question.gradient = np.full((1, 2, 5, 4), 3.0)
     for leaf, expected in zip(inputs, question.expected()[1:]):
         np.testing.assert_allclose(gradients[leaf].get(), expected, atol=1e-5)
+
+
+HARD = [
+    Question(
+        (2, 2, 66, 140, 9), causal=True, hiding=(2, 1, 1, 140), adding=(1, 2, 66, 140), keep="undrawn", seed=1, size=3.0
+    ),
+    Question((2, 2, 66, 140, 9), adding=(2, 2, 66, 140), hiding=(66, 140)),
+]
+BUGS = {  # by source: what is there, and what is put in its place
+    "_FORWARD": [
+        ("peak = fmaxf(largest[i], side_max(peak));", "peak = side_max(peak);"),
+        ("total[i] *= correction;", ""),
+        ("sum[i][n] *= correction;", ""),
+        ("total[i] += p;", "total[i] += exp2f(s[i][0] - shift);"),
+        ("query + 1 + keys - queries", "query + 1"),
+        ("mask[query * mask_t + key * mask_s]", "mask[query * mask_t]"),
+        ("bias += b * bias_b + h * bias_h;", "bias += b * bias_b;"),
+        ("? p * scores.factor : 0.0f", "? p : 0.0f"),
+        ("start = 4 * start + ", "start = "),
+        ("if (philox && streams > 1) philox += 2 * b;", ""),
+        ("stop = scores.horizon(min(begin + TILE, queries) - 1)", "stop = scores.horizon(begin)"),
+    ],
+    "_DOTS": [("+ q) * heads + h) * width", "+ h) * queries + q) * width")],
+    "_BACKWARD": [
+        ("weight * (slope[i][j] * factor - dot)", "weight * (slope[i][j] - dot)"),
+        ("= weight * factor;", "= weight;"),
+        ("put(grad_key + place, width, x, sum_key[i], scale);", "put(grad_key + place, width, x, sum_key[i], 1.0f);"),
+        ("max(0, key - (keys - queries))", "key"),
+        ("scores.first_query(begin) / TILE * TILE", "scores.first_query(begin) / TILE * TILE + TILE"),
+        ("exp2f((score - log) * LOG2E) * (slope[i][j] - dot)", "exp2f((score - log) * LOG2E) * slope[i][j]"),
+        ("stop = hidden ? b : shared_bias ? batch : b + 1", "stop = hidden ? b : b + 1"),
+        ("stop = hidden ? b : ", "stop = hidden ? b : first > begin ? b : "),
+    ],
+}
+
+
+@pytest.mark.parametrize(("source", "right", "wrong"), [(name, *bug) for name, bugs in BUGS.items() for bug in bugs])
+def test_a_planted_bug_is_caught(source, right, wrong, cupy_backend, monkeypatch):
+    from tinyformer.backends.cupy import attention
+
+    plant(monkeypatch, attention, right, wrong, source)
+    with caught():
+        for question in HARD:
+            question.compare(cupy_backend)
+
+
+@pytest.mark.parametrize("question", HARD)
+def test_questions_that_find_planted_bugs(question, cupy_backend):
+    question.compare(cupy_backend)
