@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.backends.on_cupy import DTYPES, assert_repeatable, compare, drawn, misaligned, plant
+from tests.backends.on_cupy import DTYPES, assert_repeatable, compare, drawn, misaligned, plant, unwaited
 from tinyformer import Tensor, backward, fused
 
 TOLERANCE = {"float32": 4e-6, "bfloat16": 2**-7}  # bfloat16: the gradient is rounded, and again times what comes in
@@ -60,13 +60,19 @@ def test_only_what_may_be_is_overwritten(overwrite, cupy_backend):
 
 def test_logits_that_are_not_contiguous(cupy_backend):
     inner = cross_entropy((6, 30), total=6.0)
-    turned = lambda function, to: lambda x: inner(function, to)(x.T)  # noqa: E731
+
+    def turned(function, to):
+        return lambda x: inner(function, to)(x.T)
+
     compare(cupy_backend, "cross_entropy", turned, [drawn(30, 6)], "float32", tolerance=TOLERANCE)
 
 
 def test_large_logits(cupy_backend):
     x = np.array([[1e4, 9999.0, -1e4], [-3e38, 3e38, 0.0]])
-    build = lambda function, to: lambda x: function(x, to(np.array([1, 1])), total=2.0)  # noqa: E731
+
+    def build(function, to):
+        return lambda x: function(x, to(np.array([1, 1])), total=2.0)
+
     compare(cupy_backend, "cross_entropy", build, [x], "float32", tolerance=TOLERANCE)
 
 
@@ -88,6 +94,18 @@ def test_many_rows_are_added_up(cupy_backend):
     """More than the block that does it has threads."""
     build = cross_entropy((2500, 3), total=100.0)
     compare(cupy_backend, "cross_entropy", build, [drawn(2500, 3)], "float32", tolerance=TOLERANCE)
+
+
+def test_nothing_waits_for_the_device(cupy_backend):
+    """Nor in softmax and norms."""
+    logits, weights, ones = (cupy_backend.from_host(np.ones(shape, np.float32)) for shape in ((4, 6), 4, 6))
+    targets, mask = cupy_backend.from_host(np.zeros(4, int)), cupy_backend.from_host(np.ones((4, 1), bool))
+    x, ones = Tensor(logits, requires_grad=True), Tensor(ones, requires_grad=True)
+    with unwaited():
+        y = fused.layer_norm(fused.rms_norm(x, ones), ones, ones, x)
+        backward(fused.cross_entropy(fused.softmax(y, mask), targets, weights, total=3.0, overwrite=True))
+    with pytest.raises(AssertionError), unwaited():
+        fused.cross_entropy(x, targets, weights)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -40,7 +40,10 @@ def test_masks_of_more_than_four_axes(hiding, cupy_backend):
 
 def test_a_mask_with_strides_of_its_own(cupy_backend):
     mask = np.random.default_rng(5).random((21, 8)) < 0.6
-    build = lambda function, to: lambda x: function(x, to(mask)[:, ::2].T)  # noqa: E731
+
+    def build(function, to):
+        return lambda x: function(x, to(mask)[:, ::2].T)
+
     compare(cupy_backend, "softmax", build, [drawn(3, 4, 21)], "float32", tolerance=TOLERANCE)
 
 
@@ -67,7 +70,9 @@ def test_large_scores_and_infinite_ones(cupy_backend):
 
 
 def test_lines_that_are_not_contiguous(cupy_backend):
-    turned = lambda function, to: lambda x: function(x.T)  # noqa: E731
+    def turned(function, to):
+        return lambda x: function(x.T)
+
     compare(cupy_backend, "softmax", turned, [drawn(30, 6)], "float32", tolerance=TOLERANCE)
 
 
