@@ -166,7 +166,7 @@ def test_attention_with_scores_far_from_zero(level, xp, dtype, path):
     q, k, v = (xp.to_host(leaf.array) for leaf in leaves)
     away = tensor(xp, np.full(bias.shape, level), dtype)
     factor = np.ones((2, 2, 70, 70))
-    expected = plain.attend(q, k, v, visible=np.broadcast_to(shown, factor.shape), factor=factor, scale=0.5)
+    expected = plain.attend(q, k, v, visible=np.broadcast_to(xp.to_host(shown), factor.shape), factor=factor, scale=0.5)
     out = path("attention")(*leaves, shown, away)
     np.testing.assert_allclose(out.numpy(), expected, atol=1e-12 if dtype == "float64" else 1e-3)
 

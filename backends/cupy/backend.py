@@ -62,7 +62,7 @@ class CupyBackend(Backend):
         """
         if isinstance(array, np.ndarray | np.generic):
             return np.asarray(array)
-        host = array.get()
+        host = array.get(order="A")
         device.faults().check()
         return host.astype(np.float32) if host.dtype == BFLOAT16 else host
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests import plain
-from tinyformer import Tensor, nn
+from tinyformer import Tensor, backends, nn
 
 RATE = 0.3
 
@@ -26,7 +26,13 @@ def draw(*shape, seed=1):
 
 def drops(stream, rate=RATE):
     """The factors of dropout that a stream gives."""
-    return lambda shape: np.asarray(stream.keep(shape, 1.0 - rate)) / (1.0 - rate)
+
+    def factors(shape):
+        kept = stream.keep(shape, 1.0 - rate)
+        truths = kept.drawn() if isinstance(kept, backends.Undrawn) else kept
+        return backends.of(truths).to_host(truths) / (1.0 - rate)
+
+    return factors
 
 
 def assert_close(found, expected):
