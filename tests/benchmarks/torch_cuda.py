@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch._inductor.compile_fx
 
 from .cases import BATCH, BETAS, CLIP, EPSILON, LEARNING_RATE, WEIGHT_DECAY, WEIGHTS, read_config
 from .torch_models import MODELS, arguments
