@@ -45,7 +45,7 @@ OPS = [
     Bug("multiply: factors confused", ops.multiply, "g * b, g * a", "g * a, g * b", "multiply"),
     Bug("divide: square of the divisor lost", ops.divide, "-share * out", "-g * out", "divide"),
     Bug("power: exponent lost", ops.power, "g * exponent * x **", "g * x **", "power"),
-    Bug("scale: factor lost, as in a dropout's scale", ops.scale, "(g * factor,)", "(g,)", "dropout"),
+    Bug("scale: factor lost, as in a dropout's scale", ops.scale, "xp, g * factor, g", "xp, g, g", "dropout"),
     Bug("tanh: square lost", ops.tanh, "1.0 - out * out", "1.0 - out", "tanh"),
     Bug("erf: 2/√π lost", ops.erf, " * (2.0 / math.sqrt(math.pi))", "", "erf"),
     Bug("cos: sign lost", ops.cos, "-g * xp.sin", "g * xp.sin", "cos"),

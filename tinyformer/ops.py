@@ -31,6 +31,12 @@ def _agree(a: Array, b: Array) -> None:
         raise TypeError(f"{a.dtype} and {b.dtype} do not mix; cast one of them")
 
 
+def _kept(xp, out: Array, *inputs: Array) -> Array:
+    """A result in the type of the real array behind it: to CuPy a Python number is wider than a bfloat16."""
+    dtype = next(x.dtype for x in inputs if hasattr(x, "dtype"))
+    return out if out.dtype == dtype or not xp.isdtype(dtype, "real floating") else xp.astype(out, dtype)
+
+
 @primitive
 def add(xp, a, b):
     """a + b, broadcast."""
@@ -39,7 +45,7 @@ def add(xp, a, b):
     def vjp(g):  # ∂(a+b)/∂a = ∂(a+b)/∂b = 1
         return g, g
 
-    return a + b, vjp
+    return _kept(xp, a + b, a, b), vjp
 
 
 @primitive
@@ -50,7 +56,7 @@ def subtract(xp, a, b):
     def vjp(g):  # ∂(a-b)/∂b = -1
         return g, -g
 
-    return a - b, vjp
+    return _kept(xp, a - b, a, b), vjp
 
 
 @primitive
@@ -61,14 +67,14 @@ def multiply(xp, a, b):
     def vjp(g):  # ∂(ab)/∂a = b
         return g * b, g * a
 
-    return a * b, vjp
+    return _kept(xp, a * b, a, b), vjp
 
 
 @primitive
 def divide(xp, a, b):
     """a / b, element by element, broadcast."""
     _agree(a, b)
-    out = a / b
+    out = _kept(xp, a / b, a, b)
 
     def vjp(g):  # ∂(a/b)/∂b = -a/b² = -(a/b)/b
         share = g / b
@@ -86,7 +92,7 @@ def negative(xp, x):
 @primitive
 def scale(xp, x, *, factor: float):
     """x times a Python number."""
-    return x * factor, lambda g: (g * factor,)  # d(nx) = n dx
+    return _kept(xp, x * factor, x), lambda g: (_kept(xp, g * factor, g),)  # d(nx) = n dx
 
 
 @primitive
@@ -94,9 +100,9 @@ def power(xp, x, *, exponent: float):
     """x to the power of a Python number."""
 
     def vjp(g):  # d xⁿ = n xⁿ⁻¹ dx; a constant where n = 0, also at x = 0
-        return (g * exponent * x ** (exponent - 1) if exponent else xp.zeros_like(g),)
+        return (_kept(xp, g * exponent * x ** (exponent - 1), g) if exponent else xp.zeros_like(g),)
 
-    return x**exponent, vjp
+    return _kept(xp, x**exponent, x), vjp
 
 
 # Functions of one number
@@ -119,20 +125,24 @@ def log(xp, x):
 def sqrt(xp, x):
     """√x."""
     out = xp.sqrt(x)
-    return out, lambda g: (0.5 * g / out,)  # x = y², so dx = 2y dy
+    return out, lambda g: (_kept(xp, 0.5 * g / out, g),)  # x = y², so dx = 2y dy
 
 
 @primitive
 def tanh(xp, x):
     """The hyperbolic tangent."""
     out = xp.tanh(x)
-    return out, lambda g: (g * (1.0 - out * out),)  # tanh' = 1 - tanh²
+    return out, lambda g: (_kept(xp, g * (1.0 - out * out), g),)  # tanh' = 1 - tanh²
 
 
 @primitive
 def erf(xp, x):
     """The error function, 2/√π ∫₀ˣ exp(-t²) dt."""
-    return xp.erf(x), lambda g: (g * xp.exp(-x * x) * (2.0 / math.sqrt(math.pi)),)  # what is integrated, at x
+
+    def vjp(g):  # what is integrated, at x
+        return (_kept(xp, g * xp.exp(-x * x) * (2.0 / math.sqrt(math.pi)), g),)
+
+    return xp.erf(x), vjp
 
 
 @primitive
@@ -175,8 +185,8 @@ def maximum(xp, a, b):
     out = xp.maximum(a, b)
 
     def vjp(g):  # each output is a copy of the larger input; ½ (1 + 0) where both are, by a == out and b != out
-        to_a = 0.5 * (xp.astype(a == out, g.dtype) + xp.astype(b != out, g.dtype))
-        return g * to_a, g * (1.0 - to_a)
+        to_a = _kept(xp, 0.5 * (xp.astype(a == out, g.dtype) + xp.astype(b != out, g.dtype)), g)
+        return g * to_a, _kept(xp, g * (1.0 - to_a), g)
 
     return out, vjp
 
