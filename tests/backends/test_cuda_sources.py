@@ -6,6 +6,7 @@ A source that takes constants says which in a comment of its own: `// versions: 
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -50,11 +51,13 @@ def test_there_are_sources():
 @pytest.mark.parametrize("real", REALS.values())
 @pytest.mark.parametrize("name", SOURCES)
 def test_kernels_compile_without_spills(name, real, architecture):
-    declared = len(re.findall(r'^extern\s+"C"[^;{]*__global__', text(name), re.MULTILINE))
-    for version in versions(name):
-        kernels = nvrtc.compile(text(name), architecture, (f"-DREAL={real}", *version))
-        assert len(kernels) == declared > 0, f"{version}: only {', '.join(kernels)}"
-        assert not faults(kernels), version
+    source, made = text(name), versions(name)
+    declared = len(re.findall(r'^extern\s+"C"[^;{]*__global__', source, re.MULTILINE))
+    with ThreadPoolExecutor() as pool:
+        each = pool.map(lambda version: nvrtc.compile(source, architecture, (f"-DREAL={real}", *version)), made)
+        for version, kernels in zip(made, each):
+            assert len(kernels) == declared > 0, f"{version}: only {', '.join(kernels)}"
+            assert not faults(kernels), version
 
 
 SPILLING = """
