@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-COMPILER = os.environ.get("CXX", "g++")
+COMPILER = "g++"
 ORDERS = ("forward", "reverse", "shuffled")  # in which the threads of a block, and the blocks, take turns
 MAX_THREADS, MAX_SHARED, STATIC_SHARED = 1024, 227 << 10, 48 << 10
 MAX_GRID = (2**31 - 1, 65535, 65535)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,10 @@ from tests.emulated import compiler
 from tests.emulated.compiler import ORDERS, EmulationError, compile
 from tinyformer.backends.cupy.sources import text
 
-pytestmark = pytest.mark.emulated
+pytestmark = [
+    pytest.mark.emulated,
+    pytest.mark.skipif(not shutil.which(compiler.COMPILER), reason=f"there is no {compiler.COMPILER}"),
+]
 
 SUMS = """
 extern "C" __global__ void __launch_bounds__(256, 2) sums(const REAL* x, float* out, int n) {
@@ -217,44 +222,26 @@ def test_addresses_of_unknown_arrays_are_not_checked():
 
 
 REVERSED = """f(float* x) {
-    BUFFER
+    __shared__ float s[64];
     s[threadIdx.x] = x[threadIdx.x];
     BARRIER
     x[threadIdx.x] = s[blockDim.x - 1 - threadIdx.x];
 }"""
-SHARED = "__shared__ float s[64];"
 
 
-def test_a_missing_barrier_of_the_block_is_a_race():
-    for barrier, message in [
-        ("__syncthreads();", ""),
-        ("__syncwarp();", "shared memory, which"),
-        ("", "shared memory, which"),
-    ]:
-        x = np.arange(64, dtype=np.float32)
-        body = REVERSED.replace("BUFFER", SHARED).replace("BARRIER", barrier)
-        for order in ORDERS:
-            with compiler.order(order):
-                if message:
-                    with pytest.raises(EmulationError, match=message):
-                        run(body, 64, x)
-                else:
-                    run(body, 64, x)
-        assert message or x.tolist() == list(range(63, -1, -1))  # three times
-
-
-def test_a_missing_barrier_of_the_warp_is_a_race():
-    for barrier, message in [
-        ("__syncwarp();", ""),
-        ("", "shared memory, which"),
-        ("__shfl_sync(~0u, 1, 0);", "shared memory, which"),
-    ]:
-        body = REVERSED.replace("BUFFER", SHARED).replace("BARRIER", barrier)
-        if not message:
-            run(body, 32, np.zeros(32, np.float32))
-            continue
-        with pytest.raises(EmulationError, match=message):
-            run(body, 32, np.zeros(32, np.float32))
+@pytest.mark.parametrize(
+    ("threads", "barrier"), [(64, "__syncwarp();"), (64, ""), (32, ""), (32, "__shfl_sync(0xffffffffu, 1, 0);")]
+)
+def test_a_missing_barrier_is_a_race(threads, barrier):
+    x = np.arange(threads, dtype=np.float32)
+    for order in ORDERS:
+        with compiler.order(order), pytest.raises(EmulationError, match=r"byte \d+ of shared memory, which thread \("):
+            run(REVERSED.replace("BARRIER", barrier), threads, x.copy())
+    sufficient = "__syncwarp();" if threads == 32 else "__syncthreads();"
+    for order in ORDERS:  # three times
+        with compiler.order(order):
+            run(REVERSED.replace("BARRIER", sufficient), threads, x)
+    assert x.tolist() == list(range(threads - 1, -1, -1))
 
 
 def test_a_buffer_that_is_written_again_too_early_is_a_race():
