@@ -181,6 +181,20 @@ static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
     return result;
 }
 
+// The compiler does not tell of what the C library reads and writes.
+extern "C" void __tsan_read_range(void* address, size_t bytes);
+extern "C" void __tsan_write_range(void* address, size_t bytes);
+static inline void* emulated_memcpy(void* to, const void* from, size_t bytes) {
+    __tsan_read_range((void*)from, bytes), __tsan_write_range(to, bytes);
+    return memcpy(to, from, bytes);
+}
+static inline void* emulated_memset(void* to, int byte, size_t bytes) {
+    __tsan_write_range(to, bytes);
+    return memset(to, byte, bytes);
+}
+#define memcpy emulated_memcpy
+#define memset emulated_memset
+
 // Mathematics. The fast functions are exact here: a test that needs their error must run on a GPU.
 
 using std::isfinite;

@@ -189,6 +189,7 @@ WRONG = {
     "if (threadIdx.x == 7) __trap();": r"thread \(7, 0, 0\): __trap",
     "assert(threadIdx.x < 31);": r"thread \(31, 0, 0\): assertion failed.*threadIdx.x < 31",
     "x[n + threadIdx.x] = 1;": r"thread \(3, 0, 0\): writes 4 bytes.*beyond argument 0",
+    "memcpy(x, x + n, 16);": "reads 16 bytes outside its arrays, up to 4 bytes beyond argument 0",
     "x[0] = x[-1 - n];": "reads 4 bytes outside its arrays, up to 120 bytes before argument 0",
     "extern __shared__ float s[]; s[threadIdx.x + 3] = 1;": r"writes byte 131 of 128",
     "__shared__ float s[9]; x[0] = s[n];": "index 29 is outside its array",
