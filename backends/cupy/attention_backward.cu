@@ -29,7 +29,8 @@ template <int N> __device__ __forceinline__ void clear(float (&sum)[ROWS][N]) {
         for (int n = 0; n < N; n++) sum[i][n] = 0.0f;
 }
 
-// The gradients of TILE keys and their values, from all queries that see them; both are laid out as `b s h c`.
+// The gradients of TILE keys and their values, from all queries that see them; both are laid out as `b s h c`. A weight
+// that dropout removed is marked by its sign.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     attention_keys(GIVEN, REAL* grad_key, REAL* grad_value, SCORES_PARAMETERS) {
     extern __shared__ __align__(16) unsigned char shared[];
@@ -60,30 +61,34 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         if (!plain) load_added<true>(square, scores, first, begin, thread);
         if (scores.drops()) drawn.draw(scores, first, begin, thread, THREADS);
         __syncthreads();
-        float p[ROWS][ROWS], slope[ROWS][ROWS];
-        multiply(own_keys, asking, y, x, p);
-        multiply(own_values, gradients, y, x, slope);
+        float product[ROWS][ROWS];
+        multiply(own_keys, asking, y, x, product);
 #pragma unroll
         for (int j = 0; j < ROWS; j++) {
-            int column = x + SIDE * j, q = min(first + column, queries - 1);
-            float log = logs[q], dot = dots[q];
+            int column = x + SIDE * j;
+            float log = logs[min(first + column, queries - 1)];
 #pragma unroll
             for (int i = 0; i < ROWS; i++) {
                 int row = y + SIDE * i;
-                float score = scores.of(p[i][j], plain ? 0.0f : square[row * SQUARE + column]);
-                float weight = exp2f((score - log) * LOG2E), factor = 1.0f;
-                if (scores.drops()) factor = drawn.kept(scores, first, begin, column, row) ? scores.factor : 0.0f;
-                slope[i][j] = weight * (slope[i][j] * factor - dot);
-                square[row * SQUARE + column] = weight * factor;
+                float score = scores.of(product[i][j], plain ? 0.0f : square[row * SQUARE + column]);
+                float weight = exp2f((score - log) * LOG2E);
+                bool kept = !scores.drops() || drawn.kept(scores, first, begin, column, row);
+                square[row * SQUARE + column] = kept ? weight : -weight;
             }
         }
         __syncwarp();
-        accumulate(square, gradients, y, x, sum_value);
+        accumulate<true>(square, gradients, y, x, sum_value);
+        multiply(own_values, gradients, y, x, product);
         __syncwarp();
 #pragma unroll
-        for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < ROWS; j++) {
+            float dot = dots[min(first + x + SIDE * j, queries - 1)];
 #pragma unroll
-            for (int j = 0; j < ROWS; j++) square[(y + SIDE * i) * SQUARE + x + SIDE * j] = slope[i][j];
+            for (int i = 0; i < ROWS; i++) {
+                float& at = square[(y + SIDE * i) * SQUARE + x + SIDE * j];
+                at = fabsf(at) * ((at < 0.0f ? 0.0f : product[i][j] * scores.factor) - dot);
+            }
+        }
         __syncwarp();
         accumulate(square, asking, y, x, sum_key);
     }
@@ -93,7 +98,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         if (k >= keys) continue;
         long long place = (((long long)b * keys + k) * heads + h) * width;
         put(grad_key + place, width, x, sum_key[i], scale);
-        put(grad_value + place, width, x, sum_value[i], 1.0f);
+        put(grad_value + place, width, x, sum_value[i], factor);
     }
 }
 

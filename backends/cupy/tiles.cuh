@@ -98,14 +98,21 @@ __device__ __forceinline__ void multiply(const float* left, const float* right, 
     }
 }
 
-// sum[i][n] += row y + SIDE i of the weights times the thread's channel n of the tile's rows.
+// sum[i][n] += row y + SIDE i of the weights times the thread's channel n of the tile's rows. POSITIVE: without those
+// below 0.
+template <bool POSITIVE = false>
 __device__ __forceinline__ void accumulate(const float* weights, const float* tile, int y, int x,
                                            float (&sum)[ROWS][CHANNELS]) {
 #pragma unroll 1
     for (int row = 0; row < TILE; row += 4) {
         Run<float, 4> w[ROWS];
 #pragma unroll
-        for (int i = 0; i < ROWS; i++) w[i] = four(weights + (y + SIDE * i) * SQUARE + row);
+        for (int i = 0; i < ROWS; i++) {
+            w[i] = four(weights + (y + SIDE * i) * SQUARE + row);
+#pragma unroll
+            for (int m = 0; m < 4; m++)
+                if (POSITIVE && w[i].at[m] < 0.0f) w[i].at[m] = 0.0f;
+        }
 #pragma unroll
         for (int m = 0; m < 4; m++)
 #pragma unroll

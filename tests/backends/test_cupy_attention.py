@@ -277,8 +277,12 @@ BUGS = {  # by source: what is there, and what is put in its place
     ],
     "_DOTS": [("+ q) * heads + h) * width", "+ h) * queries + q) * width")],
     "_BACKWARD": [
-        ("weight * (slope[i][j] * factor - dot)", "weight * (slope[i][j] - dot)"),
-        ("= weight * factor;", "= weight;"),
+        ("(at < 0.0f ? 0.0f : product[i][j] * scores.factor)", "product[i][j] * scores.factor"),
+        ("accumulate<true>", "accumulate<false>"),
+        (
+            "put(grad_value + place, width, x, sum_value[i], factor);",
+            "put(grad_value + place, width, x, sum_value[i], 1.0f);",
+        ),
         ("put(grad_key + place, width, x, sum_key[i], scale);", "put(grad_key + place, width, x, sum_key[i], 1.0f);"),
         ("max(0, key - (keys - queries))", "key"),
         ("scores.first_query(begin) / TILE * TILE", "scores.first_query(begin) / TILE * TILE + TILE"),
