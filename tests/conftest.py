@@ -22,12 +22,19 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 COMMON = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 settings.register_profile("quick", max_examples=15, **COMMON)
 settings.register_profile("thorough", max_examples=1000, **COMMON)
+settings.register_profile("few", max_examples=4, **COMMON)
 settings.load_profile("quick")
 
 LIBRARIES = {"numpy": numpy, "array-api-strict": array_api_strict}
 
 # Tests of CuPy run on a device where there is one, and with kernels on the CPU where there is none.
 ON_CUPY = pytest.mark.gpu if emulated.real_device() else pytest.mark.emulated
+
+
+def pytest_configure(config):
+    """An emulated device is slow: unless told otherwise, its tests draw few examples."""
+    if config.option.markexpr == "emulated" and not config.getoption("--hypothesis-profile"):
+        settings.load_profile("few")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -30,6 +30,9 @@ ORDER = [
 OUTSIDE = {
     "numpy": ("backends", "text", "analysis", "generation", "training", "loading", "interop"),
     "cupy": ("backends.cupy",),
+    "cupy_backends": ("backends.cupy",),
+    "cupyx": ("backends.cupy",),
+    "ml_dtypes": ("backends.cupy",),
     "cuda": ("backends.cupy",),
     "einops": ("einops_backend", "nn", "models"),
     "click": ("cli",),
@@ -39,7 +42,7 @@ OUTSIDE = {
     "threadpoolctl": ("backends.numpy", "analysis", "training", "cli"),
     "tokenizers": ("text.huggingface",),
 }
-OPTIONAL = {"cuda", "cupy", "tokenizers"}
+OPTIONAL = {"cuda", "cupy", "cupy_backends", "cupyx", "ml_dtypes", "tokenizers"}
 LAZY = {"rich", "tokenizers"}  # imported inside the functions that need them
 
 LINES = {"tinyformer/tensor.py": 200}  # of the others, at most 350
@@ -169,7 +172,8 @@ def test_declared_dependencies_are_the_imported_ones():
 
 def _sources() -> list[Path]:
     folders = [*FOLDERS, "examples", "tests"]
-    return [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".cu")]
+    kinds = (".py", ".cu", ".cuh", ".cpp", ".hpp")
+    return [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in kinds]
 
 
 def test_no_file_is_too_long():

@@ -95,7 +95,10 @@ class Question:
     def found(self, backend: Any) -> list[np.ndarray]:
         """The same by the kernels, in the dtype that they gave."""
         put, take = LAYOUTS[self.layout]
-        place = lambda x: take(backend.from_host(put(x.astype(DTYPES[self.dtype])).copy()), x.shape[-1])  # noqa: E731
+
+        def place(x):
+            return take(backend.from_host(put(x.astype(DTYPES[self.dtype])).copy()), x.shape[-1])
+
         query, key, value = (Tensor(place(x), requires_grad=True) for x in self.arrays[:3])
         bias = [Tensor(backend.from_host(x.astype(DTYPES[self.dtype])), requires_grad=True) for x in self.arrays[3:]]
         mask = None if self.mask is None else backend.from_host(self.mask)
@@ -117,7 +120,10 @@ class Question:
 
 @st.composite
 def questions(draw):
-    pick = lambda *values: draw(st.sampled_from(values))  # noqa: E731
+
+    def pick(*values):
+        return draw(st.sampled_from(values))
+
     b, h, t, c = pick(1, 2, 3), pick(1, 2), pick(1, 3, 64, 65, 130), pick(1, 5, 8, 32, 33, 64)
     s = t + pick(0, 0, 3, 64)
     causal, dtype = pick(True, False), pick(*TOLERANCE)
