@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import itertools
 import math
 import os
 import re
@@ -40,7 +41,8 @@ _DYNAMIC = re.compile(r"extern\s+__shared__\s+([^;]*?)(\w+)\s*\[\s*\]\s*;")
 _ALIGNMENT = re.compile(r"(?:alignas|__align__)\s*\([^()]*\)")
 _IGNORED = re.compile(r"--?std=.*|-arch=.*|--gpu-architecture=.*|--?use_fast_math|-lineinfo|--ptxas-options=.*")
 
-_order = ("forward", 0)
+_chosen: tuple[str, int] | None = None  # an order and its seed
+_launches = itertools.count()
 
 
 class EmulationError(RuntimeError):
@@ -49,15 +51,19 @@ class EmulationError(RuntimeError):
 
 @contextmanager
 def order(name: str, seed: int = 0) -> Iterator[None]:
-    """Run kernels with their threads and blocks in this order: one of `ORDERS`, and the seed for "shuffled"."""
-    global _order
+    """Run kernels with their threads and blocks in this order: one of `ORDERS`, and the seed for "shuffled".
+
+    Elsewhere each launch takes another order than the one before, so that a test which repeats a step and compares its
+    bits shows what depends on the order.
+    """
+    global _chosen
     if name not in ORDERS:
         raise ValueError(f"the order {name} is none of {', '.join(ORDERS)}")
-    before, _order = _order, (name, seed)
+    before, _chosen = _chosen, (name, seed)
     try:
         yield
     finally:
-        _order = before
+        _chosen = before
 
 
 class Memory(NamedTuple):
@@ -127,7 +133,8 @@ class Function:
             extents.append(extent)
         known = all(extent is not None for extent in extents)
         message = ctypes.create_string_buffer(1000)
-        name, seed = _order
+        number = next(_launches)
+        name, seed = _chosen or (ORDERS[number % len(ORDERS)], number)
         launch = _Launch(
             grid,
             block,

@@ -203,7 +203,8 @@ WRONG = {
 @pytest.mark.parametrize("line", WRONG)
 def test_wrong_kernels_stop_with_a_message(line):
     x = np.zeros(32, np.float32)
-    with pytest.raises(EmulationError, match=rf"^f, block \(0, 0, 0\), .*{WRONG[line]}"):
+    message = rf"^f, block \(0, 0, 0\), .*{WRONG[line]}"
+    with compiler.order("forward"), pytest.raises(EmulationError, match=message):
         run(f"f(float* x, int n) {{ {line} }}", 32, x, np.int32(29), shared=128)
     run("f(float* x) { x[threadIdx.x] = 1; __syncthreads(); }", 32, x)  # and the next kernel runs
     assert x.sum() == 32
@@ -273,6 +274,12 @@ def test_orders_differ_where_threads_depend_on_them():
     first, again = seen["shuffled", 0]
     assert first == again != seen["shuffled", 1][0]
     assert sorted(first) == list(range(64))
+    runs = []
+    for _ in range(4):
+        x = np.zeros(65, np.int32)
+        run(body, 8, x, grid=8)
+        runs.append(x.tolist())
+    assert all(runs[i] != runs[i + 1] for i in range(3))  # one after another, too
     with pytest.raises(ValueError, match="sideways"), compiler.order("sideways"):
         pass
 
