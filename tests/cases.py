@@ -279,6 +279,14 @@ def _linear(draw: Draw, function: Callable):
     return function, draw.normal(*axes, d), draw.normal(d, f), *bias
 
 
+def _feed_forward(draw: Draw, function: Callable):
+    *axes, d, f = draw.sizes(draw.pick(2, 3, 4))
+    biases = [draw.normal(f), draw.normal(d)] if draw.pick(True, False) else []
+    activation = draw.pick("gelu", "gelu-exact", "silu")
+    arrays = draw.normal(*axes, d), draw.normal(d, f), draw.normal(f, d), *biases
+    return lambda *inputs: function(*inputs, activation=activation), *arrays
+
+
 def _gated(draw: Draw, function: Callable):
     shape = draw.sizes(2)
     activation = draw.pick(*functional.ACTIVATIONS)
@@ -305,6 +313,7 @@ COMPOSED: dict[str, Callable[[Draw, Callable], tuple]] = {
     "cross_entropy": _cross_entropy,
     "dropout": _dropout,
     "embedding": _embedding,
+    "feed_forward": _feed_forward,
     "gated": _gated,
     "gelu": _of_one(approximate=(True, False)),
     "layer_norm": _norm(1e-5, biased=True),

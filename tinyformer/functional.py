@@ -153,6 +153,31 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return ops.reshape(out, shape=(*x.shape[:-1], weight.shape[-1]))
 
 
+def feed_forward(
+    x: Tensor,
+    up: Tensor,
+    down: Tensor,
+    up_bias: Tensor | None = None,
+    down_bias: Tensor | None = None,
+    *,
+    activation: str,
+) -> Tensor:
+    """Two linear maps with a non-linearity between them (Vaswani 2017, §3.3).
+
+    Args:
+        x: `... d`.
+        up: `d f`.
+        down: `f d`.
+        up_bias: `f`, or None.
+        down_bias: `d`, or None.
+        activation: a key of `ACTIVATIONS`.
+
+    Returns:
+        `... d`.
+    """
+    return linear(ACTIVATIONS[activation](linear(x, up, up_bias)), down, down_bias)
+
+
 def embedding(weight: Tensor, ids: Array) -> Tensor:
     """Row `ids[...]` of a table `v d`: `... d`. Integers outside [0, v) are an IndexError."""
     return ops.take(weight, ids)

@@ -22,12 +22,15 @@ from .tensor import Tensor, primitive
 registry: dict[str, Callable[..., Tensor]] = {}
 
 
-def fused(name: str, *, reference: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def fused(
+    name: str, *, reference: Callable[..., Tensor], parts: Callable[..., Tensor] | None = None
+) -> Callable[..., Tensor]:
     """The reference function, computed by a backend's kernel of that name where there is one.
 
     Args:
         name: of the kernel in `backend.kernels`.
         reference: the composed function that defines it; its parameters before the `*` are arrays.
+        parts: the same out of kernels for its parts, where there is none for the whole; None: the reference.
     """
     parameters = inspect.signature(reference).parameters.values()
     arrays = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -52,7 +55,7 @@ def fused(name: str, *, reference: Callable[..., Tensor]) -> Callable[..., Tenso
         raw = [x.array if isinstance(x, Tensor) else x for x in inputs]
         if kernel is None or (kernel.supports and not kernel.supports(*raw, **metadata)):
             inputs = (x.drawn() if isinstance(x, Undrawn) else x for x in inputs)
-            return reference(*inputs, **metadata)
+            return (parts or reference)(*inputs, **metadata)
         return operation(*inputs, kernel=kernel, metadata=metadata)
 
     registry[name] = dispatch
@@ -71,3 +74,17 @@ rms_norm = fused("rms_norm", reference=functional.rms_norm)
 rotary = fused("rotary", reference=functional.rotary)
 silu = fused("silu", reference=functional.silu)
 softmax = fused("softmax", reference=functional.softmax)
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": gelu,
+    "gelu-exact": functools.partial(gelu, approximate=False),
+    "relu": relu,
+    "silu": silu,
+}
+
+
+def _feed_forward(x, up, down, up_bias, down_bias, *, activation):
+    return linear(ACTIVATIONS[activation](linear(x, up, up_bias)), down, down_bias)
+
+
+feed_forward = fused("feed_forward", reference=functional.feed_forward, parts=_feed_forward)

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from ..contract import Kernel
 from .activations import gated, gelu, relu, silu
 from .adamw import adamw, adamw_recorded, gather, judge
-from .attention import attention
+from .attention_mma import attention
 from .dropout import dropout
+from .feed_forward import feed_forward
 from .linear import linear
 from .loss import cross_entropy
 from .norms import layer_norm, rms_norm
@@ -26,6 +27,7 @@ KERNELS: dict[str, Kernel] = {
     "attention": attention,
     "cross_entropy": cross_entropy,
     "dropout": dropout,
+    "feed_forward": feed_forward,
     "gated": gated,
     "gelu": gelu,
     "layer_norm": layer_norm,

@@ -75,18 +75,20 @@ def rms_norm(draw):
     )
 
 
+ACTIVATIONS = {
+    "gelu": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu-exact": F.gelu,
+    "relu": F.relu,
+    "silu": F.silu,
+}
+
+
 def gated(draw):
     shape = draw.sizes(2)
-    activations = {
-        "gelu": lambda x: F.gelu(x, approximate="tanh"),
-        "gelu-exact": F.gelu,
-        "relu": F.relu,
-        "silu": F.silu,
-    }
-    name = draw.pick(*activations)
+    name = draw.pick(*ACTIVATIONS)
     return (
         lambda function: lambda gate, up: function(gate, up, activation=name),
-        lambda gate, up: activations[name](gate) * up,
+        lambda gate, up: ACTIVATIONS[name](gate) * up,
         [draw.apart(*shape), draw.normal(*shape)],
     )
 
@@ -107,6 +109,22 @@ def linear(draw):
         lambda f: f,
         lambda x, weight, *bias: F.linear(x, weight.T, *bias),
         [draw.normal(*axes, d), draw.normal(d, f), *bias],
+    )
+
+
+def feed_forward(draw):
+    *axes, d, f = draw.sizes(draw.pick(2, 3))
+    biases = [draw.normal(f), draw.normal(d)] if draw.pick(True, False) else []
+    name = draw.pick(*ACTIVATIONS)
+
+    def theirs(x, up, down, *biases):
+        up_bias, down_bias = biases or (None, None)
+        return F.linear(ACTIVATIONS[name](F.linear(x, up.T, up_bias)), down.T, down_bias)
+
+    return (
+        lambda function: lambda *inputs: function(*inputs, activation=name),
+        theirs,
+        [draw.normal(*axes, d), draw.normal(d, f), draw.normal(f, d), *biases],
     )
 
 
@@ -218,6 +236,7 @@ CASES = {
     "cross_entropy": cross_entropy,
     "dropout": dropout,
     "embedding": embedding,
+    "feed_forward": feed_forward,
     "gated": gated,
     "gelu": gelu,
     "layer_norm": layer_norm,

@@ -8,11 +8,9 @@ Read before: `module.py`. Read next: `attention.py`.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
 from .. import functional, fused
 from ..backends import Generator
+from ..fused import ACTIVATIONS
 from ..tensor import Array, Tensor
 from .module import Initializer, Module
 
@@ -88,14 +86,6 @@ def dropout(x: Tensor, rate: float, rng: Generator | None) -> Tensor:
     return fused.dropout(x, rng.keep(x.shape, 1.0 - rate), rate=rate)
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": fused.gelu,
-    "gelu-exact": functools.partial(fused.gelu, approximate=False),
-    "relu": fused.relu,
-    "silu": fused.silu,
-}
-
-
 class FeedForward(Module):
     """Two linear maps with a non-linearity between them, at each position (Vaswani 2017, §3.3).
 
@@ -130,5 +120,6 @@ class FeedForward(Module):
     def __call__(self, x: Tensor) -> Tensor:
         """`b t d` to `b t d`."""
         if self.gate is None:
-            return self.down(ACTIVATIONS[self.activation](self.up(x)))
+            maps = self.up.weight, self.down.weight, self.up.bias, self.down.bias
+            return fused.feed_forward(x, *maps, activation=self.activation)
         return self.down(fused.gated(self.gate(x), self.up(x), activation=self.activation))

@@ -1,0 +1,82 @@
+"""The feed-forward network's kernel against the composed function on NumPy in double precision."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import emulated
+from tests.emulated import cublaslt as stand_in
+from tinyformer import Tensor, backward, fused
+from tinyformer.backends.cupy import cublaslt
+
+on_cupy = pytest.importorskip("tests.backends.on_cupy")
+pytestmark = pytest.mark.emulated
+
+REFUSED = {
+    "nothing": 0,
+    "gelu": 32,  # the bit of the gelus forward
+    "slope": 64,
+    "both": 96,
+    "everything": 96 | cublaslt.BIAS | cublaslt.SUMS_A | cublaslt.SUMS_B,
+}
+
+
+@pytest.fixture(scope="module")
+def xp():
+    return emulated.backend()
+
+
+@pytest.fixture(params=REFUSED)
+def refused(request, xp):
+    """What no algorithm can do, so that kernels of their own do it."""
+    from tinyformer.backends.cupy import products
+
+    products._plans.clear()
+    with stand_in.emulation().refusing(REFUSED[request.param]):
+        yield request.param
+    products._plans.clear()
+
+
+def arrays(rows, d, f, biased, seed=0):
+    drawn = on_cupy.drawn(rows * d + 2 * d * f + f + d, seed=seed)
+    ends = np.cumsum([rows * d, d * f, d * f, f, d])
+    parts = np.split(drawn, ends[:-1])
+    shaped = [x.reshape(shape) for x, shape in zip(parts, ((1, rows, d), (d, f), (f, d), f, d))]
+    shaped[1], shaped[2] = shaped[1] / d**0.5, shaped[2] / f**0.5
+    return shaped if biased else shaped[:3]
+
+
+def build(function, to):
+    return lambda *inputs: function(*inputs, activation="gelu")
+
+
+@given(data=st.data())
+def test_values_and_gradients(xp, refused, data):
+    rows, d, f = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 9)), 8 * data.draw(st.integers(1, 3))
+    given = arrays(rows, d, f, data.draw(st.booleans()), data.draw(st.integers(0, 99)))
+    on_cupy.compare(xp, "feed_forward", build, given, "bfloat16", tolerance={"bfloat16": 3e-2})
+
+
+def test_repeatable(xp, refused):
+    on_cupy.assert_repeatable(xp, "feed_forward", build, arrays(40, 16, 32, True), "bfloat16")
+
+
+def test_the_epilogues_take_the_place_of_kernels(xp):
+    """Backward is four products and nothing else: no launch."""
+    x, *weights = (Tensor(xp.from_host(a.astype("bfloat16")), requires_grad=True) for a in arrays(8, 16, 32, True))
+    out = fused.feed_forward(x, *weights, activation="gelu")
+    gradient = xp.ones_like(out.array)
+    counts = emulated.install().emulated.counts
+    before, launches = stand_in.emulation().counts()["products"], counts["launches"]
+    backward(out, gradient)
+    assert stand_in.emulation().counts()["products"] == before + 4
+    assert counts["launches"] == launches
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "activation"), [("float32", 8, "gelu"), ("bfloat16", 12, "gelu"), ("bfloat16", 8, "silu")]
+)
+def test_what_is_left_to_the_kernels_of_its_parts(xp, dtype, width, activation):
+    inputs = [Tensor(xp.from_host(a.astype(dtype)), requires_grad=True) for a in arrays(3, 4, width, True)]
+    assert fused.feed_forward(*inputs, activation=activation).node.name == "linear"
