@@ -58,7 +58,7 @@ def block_forward(scores: Scores) -> tuple[Any, Any]:
     b, h, t, _ = scores.shape
     out, logs = heads_last((b, h, t, scores.width), scores.dtype), cupy.empty((b, h, t), np.float32)
     launch = _Launch.of(_FORWARD, scores, _FORWARD_TILES, tiles=2)
-    launch("attention_forward", launch.blocks(t) * b * h, *_given(scores), out, logs)
+    launch("attention_forward", launch.blocks(t) * b * h, *given(scores), out, logs)
     return out, logs
 
 
@@ -67,18 +67,18 @@ def block_backward(scores: Scores, out: Any, logs: Any, g: Any) -> tuple[Any, An
     b, h, t, s = scores.shape
     launch, g = _Launch.of(_BACKWARD, scores, _BACKWARD_TILES, tiles=4), together(g)
     dots = dots_of(scores, out, g)
-    given = (*_given(scores), *scores.of_queries(g), logs, dots)
+    arrays = (*given(scores), *scores.of_queries(g), logs, dots)
     grad_query = heads_last((b, h, t, scores.width), scores.dtype)
     grad_key, grad_value = (heads_last((b, h, s, scores.width), scores.dtype) for _ in range(2))
-    launch("attention_queries", launch.blocks(t) * b * h, *given, grad_query)
-    launch("attention_keys", launch.blocks(s) * b * h, *given, grad_key, grad_value)
+    launch("attention_queries", launch.blocks(t) * b * h, *arrays, grad_query)
+    launch("attention_keys", launch.blocks(s) * b * h, *arrays, grad_key, grad_value)
     if scores.bias is None:
         return grad_query, grad_key, grad_value, None
     rows = scores.bias.shape[0] if scores.bias.ndim == 4 else 1
     grad_bias = cupy.empty((rows, h, t, s), np.float32)
     grid = launch.blocks(t) * launch.blocks(s) * rows * h
-    launch("attention_bias", grid, *given, grad_bias, np.int32(b), np.int32(rows == 1))
-    return grad_query, grad_key, grad_value, _summed(grad_bias, scores.bias)
+    launch("attention_bias", grid, *arrays, grad_bias, np.int32(b), np.int32(rows == 1))
+    return grad_query, grad_key, grad_value, summed(grad_bias, scores.bias)
 
 
 def dots_of(scores: Scores, out: Any, g: Any) -> Any:
@@ -91,11 +91,12 @@ def dots_of(scores: Scores, out: Any, g: Any) -> Any:
     return dots
 
 
-def _given(scores: Scores) -> tuple[Any, ...]:
+def given(scores: Scores) -> tuple[Any, ...]:
+    """Queries, keys and values as kernel arguments."""
     return (*scores.of_queries(scores.query), *scores.of_keys(scores.key), *scores.of_keys(scores.value))
 
 
-def _summed(gradient: Any, bias: Any) -> Any:
+def summed(gradient: Any, bias: Any) -> Any:
     """The gradient `n h t s` summed, in single precision, over the axes along which the bias is repeated."""
     shape = (1,) * (4 - bias.ndim) + bias.shape
     repeated = tuple(axis for axis in range(4) if shape[axis] < gradient.shape[axis])

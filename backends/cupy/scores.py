@@ -43,20 +43,22 @@ class Scores:
         query: `b h t c`, channels side by side; the rest of its memory in any order.
         key: `b|1 h|1 s c`, likewise.
         value: as the keys.
-        bias: broadcastable to `b h t s`, or None.
+        mask: broadcastable to `b h t s`, or None.
+        bias: likewise.
         shape: `b h t s`.
         width: of a head, `c`.
         dtype: of the numbers: float32 or bfloat16.
         causal: whether a query sees only its own and earlier keys; the last query stands at the last key.
         scale: of the products of queries and keys.
         arguments: the kernel parameters `SCORES_PARAMETERS` of `scores.cuh`.
+        bits: what `attention_mma.py` makes of the mask and of dropout.
     """
 
     def __init__(self, query, key, value, mask, bias, keep, *, causal, scale, dropout_rate) -> None:
         self.query, self.key, self.value, self.bias = together(query), together(key), together(value), bias
         self.shape, self.width, self.dtype = (*query.shape[:3], key.shape[2]), query.shape[3], query.dtype
         self.causal, self.scale = causal, self.width**-0.5 if scale is None else scale
-        self.masked, self.dropped = mask is not None, keep is not None
+        self.mask, self.dropped, self.bits = mask, keep is not None, None
         drawn = isinstance(keep, PhiloxMask)
         truths = None if keep is None or drawn else cupy.ascontiguousarray(keep)
         _, h, t, s = self.shape
