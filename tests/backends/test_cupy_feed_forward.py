@@ -11,7 +11,6 @@ from tinyformer import Tensor, backward, fused
 from tinyformer.backends.cupy import cublaslt
 
 on_cupy = pytest.importorskip("tests.backends.on_cupy")
-pytestmark = pytest.mark.emulated
 
 REFUSED = {
     "nothing": 0,
@@ -22,9 +21,9 @@ REFUSED = {
 }
 
 
-@pytest.fixture(scope="module")
-def xp():
-    return emulated.backend()
+@pytest.fixture
+def xp(cupy_backend):
+    return cupy_backend
 
 
 @pytest.fixture(params=REFUSED)

@@ -12,14 +12,13 @@ from tinyformer import Tensor, backward, functional, fused, ops
 from tinyformer.backends.cupy import cublaslt
 
 pytest.importorskip("ml_dtypes")
-pytestmark = pytest.mark.emulated
 
 TOLERANCE = {"float32": 2e-6, "bfloat16": 1e-2}
 
 
-@pytest.fixture(scope="module")
-def xp():
-    return emulated.backend()
+@pytest.fixture
+def xp(cupy_backend):
+    return cupy_backend
 
 
 @pytest.fixture(autouse=True)

@@ -10,14 +10,13 @@ from tests.emulated import cublaslt as stand_in
 from tinyformer.backends.cupy import cublaslt
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
-pytestmark = pytest.mark.emulated
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "bfloat16": 8e-3}
 
 
-@pytest.fixture(scope="module")
-def xp():
-    return emulated.backend()
+@pytest.fixture
+def xp(cupy_backend):
+    return cupy_backend
 
 
 @pytest.fixture(autouse=True)

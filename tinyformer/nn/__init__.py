@@ -1,8 +1,9 @@
 """Layers, written once for every backend. Read in this order: module, layers, positions, attention, blocks."""
 
+from ..fused import ACTIVATIONS
 from .attention import Attention, Cache, KeysValues, LayerCache
 from .blocks import Block
-from .layers import ACTIVATIONS, Embedding, FeedForward, LayerNorm, Linear, RMSNorm, dropout, make_norm
+from .layers import Embedding, FeedForward, LayerNorm, Linear, RMSNorm, dropout, make_norm
 from .module import Initializer, Module
 from .positions import RelativePositions, relative_buckets, rotary_angles, sinusoidal
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from .. import functional, fused
 from ..backends import Generator
-from ..fused import ACTIVATIONS
 from ..tensor import Array, Tensor
 from .module import Initializer, Module
 
@@ -92,7 +91,7 @@ class FeedForward(Module):
     Args:
         width: of the input and output.
         hidden: between the maps.
-        activation: a key of `ACTIVATIONS`.
+        activation: a key of `fused.ACTIVATIONS`.
         init: makes the parameters.
         gated: multiply the activation by a third linear map of x (Shazeer 2020: "GEGLU", "SwiGLU").
         bias: whether the maps have one.
