@@ -12,7 +12,7 @@ from ..contract import Kernel, of_one_dtype
 from .launch import REALS, Source
 from .products import multiply, product
 
-_source = Source("linear.cu")
+_SOURCE = Source("linear.cu")
 _LINES, _WARP = 8, 32
 _PART = 256  # rows that a block adds up, unless that made more than _PARTS parts
 _PARTS = 64
@@ -67,9 +67,9 @@ def column_sums(x, out):
     partial = cupy.empty((parts, columns), np.float32)
     packs = _WARP * (16 // x.itemsize)  # columns of a block
     arguments = (x, partial, np.int64(rows), np.int64(columns))
-    _source.launch("column_sums", x.dtype, (-(-columns // packs), parts), (_WARP, _LINES), arguments)
+    _SOURCE.launch("column_sums", x.dtype, (-(-columns // packs), parts), (_WARP, _LINES), arguments)
     arguments = (partial, out, np.int32(parts), np.int64(columns))
-    _source.launch("add_parts", x.dtype, -(-columns // 256), 256, arguments)
+    _SOURCE.launch("add_parts", x.dtype, -(-columns // 256), 256, arguments)
 
 
 def _linear_supports(x, weight, bias):

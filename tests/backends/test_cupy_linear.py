@@ -11,7 +11,7 @@ from tests.emulated import cublaslt as stand_in
 from tinyformer import Tensor, backward, functional, fused, ops
 from tinyformer.backends.cupy import cublaslt
 
-pytest.importorskip("ml_dtypes")
+on_cupy = pytest.importorskip("tests.backends.on_cupy")
 
 TOLERANCE = {"float32": 2e-6, "bfloat16": 1e-2}
 
@@ -161,3 +161,21 @@ def test_a_recorded_linear_map(xp):
             for a, b in zip(eager, results, strict=True):
                 np.testing.assert_array_equal(a, b.get())
     forget()
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("(rows + gridDim.y - 1) / gridDim.y", "rows / gridDim.y"),
+        ("bool packed = columns % SIZE == 0 && aligned(x)", "bool packed = aligned(x)"),
+        ("line < LINES; line++", "line < LINES - 1; line++"),
+        ("part < parts; part++", "part < 1; part++"),
+    ],
+)
+def test_planted_bugs_of_sums(xp, monkeypatch, right, wrong):
+    if emulated.real_device():
+        pytest.skip("a device may not notice what a bug reads")
+    on_cupy.plant(monkeypatch, kernels(), right, wrong)
+    with on_cupy.caught():
+        for rows, columns in ((257, 264), (300, 130)):
+            test_sums_of_columns(xp, rows, columns, "float32")
