@@ -1,9 +1,10 @@
 """Attention by tensor cores: bfloat16, and float32 where its products may be rounded to TF32 (`Backend.rounding`).
 
-The same as `attention.py` does, with the same numbers kept for the gradient, for heads of up to 128 channels whose rows
-are whole pieces of 16 bytes. Masks and dropout are made into bits first, 64 keys in a word, which backward uses again.
+The same as `attention_blocks.py` does, with the same numbers kept for the gradient, for heads of up to 128 channels
+whose rows are whole pieces of 16 bytes. Masks and dropout are made into bits first, 64 keys in a word, which backward
+uses again.
 
-Read before: `attention.py`, `mma.cuh`. Read next: `attention_mma.cu`, `attention_mma_backward.cu`.
+Read before: `attention_blocks.py`, `mma.cuh`. Read next: `attention_mma.cu`, `attention_mma_backward.cu`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,15 @@ import cupy
 import numpy as np
 
 from . import products
-from .attention import WAYS, Way, attention, dots_of, given, summed
+from .attention_blocks import dots_of, given, summed
 from .launch import Source
 from .scores import Scores, heads_last, strides
-
-__all__ = ["attention"]
 
 _BITS = Source("attention_bits.cu")
 _FORWARD, _BACKWARD = Source("attention_mma.cu"), Source("attention_mma_backward.cu")
 _WIDTHS = (32, 64, 128)  # of heads, rounded up
 _THREADS, _TILE = 128, 64  # of a block; keys, or queries, that it meets at a time
-_MOST_KEPT = 1 << 33  # weights that dropout may make into bits, in 1 GiB; attention.py draws them where it uses them
+_MOST_KEPT = 1 << 33  # weights that dropout may make into bits, in 1 GiB; others draw them where it uses them
 
 
 class _Versions:
@@ -80,7 +79,7 @@ def _shared_memory(device: int) -> int:
 
 
 def forward(scores: Scores) -> tuple[Any, Any]:
-    """As `attention.block_forward`."""
+    """As `attention_blocks.forward`."""
     b, h, t, _ = scores.shape
     scores.query, scores.key, scores.value = (_rows(x) for x in (scores.query, scores.key, scores.value))
     scores.bits = _bits(scores)
@@ -92,7 +91,7 @@ def forward(scores: Scores) -> tuple[Any, Any]:
 
 
 def backward(scores: Scores, out: Any, logs: Any, g: Any) -> tuple[Any, Any, Any, Any]:
-    """As `attention.block_backward`."""
+    """As `attention_blocks.backward`."""
     b, h, t, s = scores.shape
     versions, g = _Versions(scores), _rows(g)
     arrays = (*given(scores), *scores.of_queries(g), logs, dots_of(scores, out, g))
@@ -133,6 +132,3 @@ def _bits(scores: Scores) -> tuple[Any, ...]:
         _BITS.launch("attention_kept_bits", scores.dtype, -(-retained.size // _THREADS), _THREADS, arguments)
     steps = (np.int64(0),) * 3 if shown is None else strides(shown, (b, h, t, words))[:3]
     return shown, *steps, retained
-
-
-WAYS.insert(0, Way(takes, forward, backward))  # tried before attention.py's own

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from ..contract import Kernel
 from .activations import gated, gelu, relu, silu
 from .adamw import adamw, adamw_recorded, gather, judge
-from .attention_mma import attention
+from .attention import attention
 from .dropout import dropout
 from .feed_forward import feed_forward
 from .linear import linear

@@ -1,7 +1,7 @@
 """What attention's kernels are told: where arrays lie, what may be seen, what is added, and what is dropped.
 
-Two implementations share this: `attention.py`, for any width and in float32's full precision, and `attention_mma.py`,
-by tensor cores. Read before: `launch.py`. Read next: `scores.cuh`, the same on the device; then `attention.py`.
+Two implementations share this: `attention_blocks.py`, for any width and in float32's full precision, and
+`attention_mma.py`, by tensor cores. Read before: `attention.py`. Read next: `scores.cuh`, the same on the device.
 """
 
 from __future__ import annotations

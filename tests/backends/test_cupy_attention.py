@@ -24,10 +24,10 @@ TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
 
 @pytest.fixture(autouse=True)
 def blocks_only(cupy_backend, monkeypatch):
-    """Only the kernels of attention.py, whatever others would take."""
+    """Only the kernels of attention_blocks.py, whatever others would take."""
     from tinyformer.backends.cupy import attention
 
-    monkeypatch.setattr(attention, "WAYS", [attention.BLOCKS])
+    monkeypatch.setattr(attention, "WAYS", [attention.attention_blocks])
 
 
 def misaligned(x: np.ndarray) -> np.ndarray:
@@ -301,9 +301,9 @@ BUGS = {  # by source: what is there, and what is put in its place
 
 @pytest.mark.parametrize(("source", "right", "wrong"), [(name, *bug) for name, bugs in BUGS.items() for bug in bugs])
 def test_a_planted_bug_is_caught(source, right, wrong, cupy_backend, monkeypatch):
-    from tinyformer.backends.cupy import attention
+    from tinyformer.backends.cupy import attention_blocks
 
-    plant(monkeypatch, attention, right, wrong, source)
+    plant(monkeypatch, attention_blocks, right, wrong, source)
     with caught():
         for question in HARD:
             question.compare(cupy_backend)
