@@ -91,7 +91,9 @@ class CupyBackend(Backend):
         return tuple(cupy.moveaxis(x, axis, 0))
 
     def vecdot(self, a: Array, b: Array, /, *, axis: int = -1) -> Array:
-        return self.sum(cupy.multiply(a, b), axis=axis)
+        if not _is_half(a, b):
+            return cupy.sum(a * b, axis=axis)
+        return cupy.sum(cupy.multiply(a, b, dtype=np.float32), axis=axis).astype(cupy.result_type(a, b), copy=False)
 
     def erf(self, x: Array) -> Array:
         single = x.astype(np.float32) if x.dtype.itemsize == 2 else x
@@ -107,12 +109,13 @@ class CupyBackend(Backend):
     def mean(self, x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
         if not _is_half(x):
             return cupy.mean(x, axis=axis, keepdims=keepdims)
-        return cupy.mean(x, axis=axis, dtype=np.float32, keepdims=keepdims).astype(BFLOAT16)
+        total = cupy.sum(x, axis=axis, dtype=np.float32, keepdims=keepdims)
+        return (total / (x.size / max(total.size, 1))).astype(BFLOAT16)
 
     def where(self, condition: Array, a: Any, b: Any, /) -> Array:
-        if not _is_half(a, b):
-            return cupy.where(condition, a, b)
-        return cupy.where(condition, a, b).astype(cupy.result_type(a, b), copy=False)
+        chosen = cupy.where(condition, a, b)
+        arrays = [x for x in (a, b) if hasattr(x, "dtype")]
+        return chosen.astype(BFLOAT16) if arrays and all(map(_is_half, arrays)) else chosen
 
     def clip(self, x: Array, /, min: Any = None, max: Any = None) -> Array:
         return cupy.clip(x, min, max).astype(x.dtype, copy=False)

@@ -107,9 +107,12 @@ def test_the_backend_of_an_array(xp):
     assert repr(xp) == f"<backend {xp.name}>"
 
 
-def test_unknown_and_missing_backends_say_so():
-    assert backends.available()["numpy"] == ""
-    with pytest.raises(backends.BackendUnavailable, match=r"the cupy backend cannot run: .* use --backend numpy"):
+def test_unknown_and_missing_backends_say_so(monkeypatch):
+    monkeypatch.setattr(backends.cupy, "why_not", lambda: "it is not there: pip install it")
+    monkeypatch.setattr(backends, "_by_name", {"numpy": backends.get("numpy")})
+    assert backends.available() == {"numpy": "", "cupy": "it is not there: pip install it"}
+    message = "the cupy backend cannot run: it is not there: pip install it; or use --backend numpy"
+    with pytest.raises(backends.BackendUnavailable, match=message):
         backends.get("cupy")
     with pytest.raises(backends.BackendUnavailable, match="unknown backend 'torch'; known are auto, numpy, cupy"):
         backends.get("torch")
