@@ -76,7 +76,7 @@ class RunState:
         """
         weights, _ = checkpoint.load_weights(path, on_damage=lambda message: warn(self._report, message))
         weights = {name: array.astype(self._config.dtype, copy=False) for name, array in weights.items()}
-        checkpoint.check_names(self._model.parameters(), weights, Path(path))
+        checkpoint.check_names(self._model.values(), weights, Path(path))
         self._model.assign(weights)
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
@@ -87,7 +87,7 @@ class RunState:
             WriteError: the shorter log cannot be written.
         """
         means = self._means()
-        checkpoint.check_names(self._model.parameters(), saved.model, saved.path / checkpoint.MODEL)
+        checkpoint.check_names(self._model.values(), saved.model, saved.path / checkpoint.MODEL)
         checkpoint.check_names(means, saved.optimizer, saved.path / checkpoint.OPTIMIZER)
         self._model.assign(saved.model)
         for name, mean in means.items():
