@@ -99,6 +99,22 @@ def test_votes_and_lanes_that_meet_in_groups():
     assert (out[2] == 1 + 4 * 30).all()
 
 
+def test_lanes_that_others_wait_for_meet_elsewhere_first():
+    out = np.zeros(12, np.int32)
+    body = """f(int* out) {
+        int lane = threadIdx.x, x = 0;
+        for (int i = 0; lane >= 8 && i < 5; i++) __syncwarp(0xf00u);
+        if (lane < 4) __syncwarp(0xfu);
+        if (lane >= 4) x = __shfl_sync(0xff0u, 10 + lane, 8);
+        if (lane < 8) x += 100 * __shfl_sync(0xffu, 20 + lane, 5);
+        out[lane] = x;
+    }"""
+    for order in ORDERS:
+        with compiler.order(order):
+            run(body, 12, out)
+        assert out.tolist() == [2500] * 4 + [2518] * 4 + [18] * 4
+
+
 def test_shared_memory_starts_as_nan():
     out = np.zeros((4, 2), np.float32)
     body = """f(float* out, int write) {
