@@ -30,7 +30,7 @@ class ndarray:
         self._pointer = memory.alloc(size) if memptr is None else memptr
         buffer = np.frombuffer(self._pointer._lease, np.uint8)[self._pointer._offset :]
         self._host = np.ndarray(shape, dtype, buffer, 0, strides, order if strides is None else None)
-        if memptr is None and dtype == bool:
+        if memptr is None and dtype.kind == "b":
             buffer[:size] = 1  # rubbish, but still a truth value
 
     shape = property(lambda self: self._host.shape)
@@ -278,8 +278,32 @@ class Device:
     attributes = property(lambda self: {"MultiProcessorCount": 4, "MaxSharedMemoryPerBlockOptin": 232448})
 
 
+_BINARY = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "truediv": np.true_divide,
+    "pow": np.power,
+    "mod": np.remainder,
+}
+_BINARY |= {"floordiv": np.floor_divide, "matmul": np.matmul, "lshift": np.left_shift, "rshift": np.right_shift}
+_BINARY |= {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "mod": np.remainder}
+_COMPARING = {
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+}
+_METHODS = (
+    *("sum", "prod", "max", "min", "mean", "std", "var", "any", "all", "argmax", "argmin", "cumsum", "cumprod", "clip"),
+    *("round", "repeat", "take", "nonzero", "argsort", "conj", "trace", "searchsorted"),
+)
+
+
 def _operators():
-    """The operators and reductions of the class, each the function of that name in this module's package."""
+    """The operators and reductions of the class, each the function of that name in this package."""
 
     def binary(name, ufunc):
         def forward(self, other):
@@ -296,22 +320,13 @@ def _operators():
         if name not in ("divmod", "matmul"):
             setattr(ndarray, f"__i{name}__", in_place)
 
-    for name, ufunc in {
-        **{"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide, "pow": np.power},
-        **{"floordiv": np.floor_divide, "mod": np.remainder, "matmul": np.matmul, "and": np.bitwise_and},
-        **{"or": np.bitwise_or, "xor": np.bitwise_xor, "lshift": np.left_shift, "rshift": np.right_shift},
-    }.items():
+    for name, ufunc in _BINARY.items():
         binary(name, ufunc)
-    for name in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"):
-        short = {"less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge"}.get(name, name[:2])
-        short = {"no": "ne"}.get(short, short)
-        setattr(ndarray, f"__{short}__", lambda self, other, f=getattr(np, name): _compared(f, self, other))
+    for name, ufunc in _COMPARING.items():
+        setattr(ndarray, f"__{name}__", lambda self, other, f=ufunc: _compared(f, self, other))
     for name, ufunc in {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}.items():
         setattr(ndarray, f"__{name}__", lambda self, f=ufunc: _called(f, self))
-    for name in (
-        "sum prod max min mean std var any all argmax argmin cumsum cumprod clip round repeat take nonzero ptp "
-        "argsort conj trace searchsorted"
-    ).split():
+    for name in _METHODS:
         setattr(ndarray, name, lambda self, *args, f=name, **settings: _called(f, self, *args, **settings))
 
 

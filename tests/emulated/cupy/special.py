@@ -11,7 +11,7 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 def erf(x, out=None):
     def of(values):
-        single = values.dtype == np.float32 or values.dtype.itemsize == 2 and values.dtype != np.float16
+        single = values.dtype.itemsize < 8 and values.dtype != np.float16  # of float16 it gives float64
         return _erf(values.astype(np.float64)).astype(np.float32 if single else np.float64).reshape(values.shape)
 
     return compute(of, x)

@@ -14,21 +14,22 @@ _local = threading.local()
 _serials = itertools.count(1 << 20)
 
 
+_ERRORS = {
+    35: "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version",
+    100: "cudaErrorNoDevice: no CUDA-capable device is detected",
+    101: "cudaErrorInvalidDevice: invalid device ordinal",
+    401: "cudaErrorIllegalState: the operation cannot be performed in the present state",
+    900: "cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing",
+    901: "cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during capture",
+}
+
+
 class CUDARuntimeError(RuntimeError):
     """An error of the CUDA runtime, with its number."""
 
-    KNOWN = {
-        35: "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version",
-        100: "cudaErrorNoDevice: no CUDA-capable device is detected",
-        101: "cudaErrorInvalidDevice: invalid device ordinal",
-        401: "cudaErrorIllegalState: the operation cannot be performed in the present state",
-        900: "cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing",
-        901: "cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during capture",
-    }
-
     def __init__(self, status):
         self.status = status
-        super().__init__(self.KNOWN.get(status, f"cudaError {status}"))
+        super().__init__(_ERRORS.get(status, f"cudaError {status}"))
 
 
 def device():
