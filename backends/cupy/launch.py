@@ -31,6 +31,7 @@ class Source:
         self._name, self._options = name, options
         self._modules: dict[Any, Any] = {}
         self._functions: dict[Any, Any] = {}
+        self._shared: dict[Any, int] = {}  # bytes that a kernel was given leave to have
 
     def launch(
         self,
@@ -62,8 +63,8 @@ class Source:
         function = self._functions.get((kernel, version))
         if function is None:
             function = self._functions[kernel, version] = self._module(version, defines).get_function(kernel)
-        if shared > _DEFAULT_SHARED and shared > function.max_dynamic_shared_size_bytes:
-            function.max_dynamic_shared_size_bytes = shared
+        if shared > self._shared.get((kernel, version), _DEFAULT_SHARED):
+            function.max_dynamic_shared_size_bytes = self._shared[kernel, version] = shared
         block = block if isinstance(block, tuple) else (block,)
         function(grid, block, tuple(_NOTHING if x is None else x for x in arguments), shared_mem=shared)
 
@@ -75,4 +76,4 @@ class Source:
         return self._modules[version]
 
 
-_DEFAULT_SHARED = 48 << 10  # bytes that a kernel may have without asking
+_DEFAULT_SHARED = 32 << 10  # bytes that a kernel may have without asking: 48 k, of which its static ones are a part

@@ -27,6 +27,7 @@ extern "C" __global__ void check_indices(
 ) {
     __shared__ long long lowest[WARP], highest[WARP];
     long long low = indices[0], high = low;
+#pragma unroll 8
     for (long long i = threadIdx.x; i < n; i += blockDim.x) {
         long long index = indices[i];
         low = index < low ? index : low;

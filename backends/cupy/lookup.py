@@ -61,7 +61,7 @@ def take(table: Any, indices: Any) -> Any:
 
 def adds(shape: tuple[int, ...], indices: Any, values: Any) -> bool:
     """Whether `scatter_add` can."""
-    small = shape[0] < 1 << 31 and indices.size < 1 << 31 and math.prod(shape[1:]) < 1 << 24
+    small = shape[0] < 1 << 31 and indices.size < 1 << 30 and math.prod(shape[1:]) < 1 << 23
     return values.dtype.name in REALS and small
 
 

@@ -29,7 +29,7 @@ def _forward(xp, logits, targets, weights, *, total, smoothing, overwrite):
     """
     size = logits.shape[-1]
     xp.check_indices(targets, size, "targets")
-    targets = cupy.ascontiguousarray(targets).reshape(-1)
+    targets = cupy.ascontiguousarray(targets).reshape(logits.size // size)
     if targets.dtype.name not in ("int32", "int64"):
         targets = targets.astype(np.int64)
     if weights is not None:

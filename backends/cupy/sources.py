@@ -15,7 +15,10 @@ _INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 
 
 def text(name: str) -> str:
-    """A source with everything that it includes in its place, each file once."""
+    """A source with everything that it includes in its place, each file once.
+
+    In ASCII, of which only comments want more: CuPy writes it to a file in whatever encoding the user's locale has.
+    """
     seen = set()
 
     def include(found: re.Match) -> str:
@@ -24,4 +27,4 @@ def text(name: str) -> str:
         seen.add(found[1])
         return _INCLUDE.sub(include, (FOLDER / found[1]).read_text(encoding="utf-8"))
 
-    return include(re.match("(.*)", name))
+    return include(re.match("(.*)", name)).encode("ascii", "replace").decode()
