@@ -19,6 +19,9 @@ from tinyformer import Tensor, backends, backward, fused
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+# Of a number, and of the largest of its array: what operations in float32 cost, and for bfloat16 one rounding more.
+TOLERANCE = {"float32": (2e-6, 2e-6), "bfloat16": (2.0**-8, 1e-5)}
+LAYOUTS = ("plain", "misaligned", "turned")
 
 
 def drawn(*shape: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
@@ -30,14 +33,18 @@ def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
     return array.astype(DTYPES[dtype]).astype(np.float64)
 
 
-def misaligned(backend: Any, array: np.ndarray) -> Any:
-    """On the device, contiguous, and beginning one element after a multiple of 16 bytes."""
-    longer = np.concatenate([np.zeros(1, array.dtype), array.ravel()])
-    return backend.reshape(backend.from_host(longer)[1:], array.shape)
+def placed(backend: Any, array: np.ndarray, layout: str = "plain") -> Any:
+    """On the device: as it is, from a place that 128-bit loads refuse, or with its axes turned in memory."""
+    if layout == "misaligned":
+        longer = np.concatenate([np.zeros(1, array.dtype), array.ravel()])
+        return backend.reshape(backend.from_host(longer)[1:], array.shape)
+    if layout == "turned":
+        return backend.from_host(np.ascontiguousarray(array.T)).T
+    return backend.from_host(array)
 
 
 def results(
-    backend: Any, name: str, build: Callable, arrays: list[np.ndarray], dtype: str, place: Callable | None = None
+    backend: Any, name: str, build: Callable, arrays: list[np.ndarray], dtype: str, layout: str = "plain"
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Value and gradients by the kernel, and in float64 by its reference, all as float64.
 
@@ -45,20 +52,20 @@ def results(
         name: of the kernel.
         build: `build(function, to) -> function of Tensors`; `to` takes what has no gradient to the backend.
         arrays: at which to compare, after rounding to `dtype`.
-        place: `place(backend, array)` puts an array on the device; default `from_host`.
+        layout: of the arrays on the device, and of the gradient that comes in.
     """
     dispatch, both, cotangent = fused.registry[name], [], None
     sides = (backends.get("numpy"), dispatch.__wrapped__, np.float64), (backend, dispatch, DTYPES[dtype])
     for side, function, precision in sides:
-        put = place if place and side is backend else lambda side, array: side.from_host(array)
-        leaves = [Tensor(put(side, rounded(x, dtype).astype(precision)), requires_grad=True) for x in arrays]
+        lies = layout if side is backend else "plain"
+        leaves = [Tensor(placed(side, rounded(x, dtype).astype(precision), lies), requires_grad=True) for x in arrays]
         out = build(function, side.from_host)(*leaves)
         if side is backend:
             assert out.node.name == name, "the kernel was not used"
         if cotangent is None:
             cotangent = rounded(drawn(*out.shape, seed=1), dtype)
         kind = np.float32 if name == "cross_entropy" and side is backend else precision  # a loss is never bfloat16
-        gradients = backward(out, side.from_host(cotangent.astype(kind)))
+        gradients = backward(out, placed(side, cotangent.astype(kind), lies))
         assert out.dtype == kind
         assert all(gradients[leaf].dtype == precision for leaf in leaves)
         found = [out.numpy(), *(side.to_host(gradients[leaf]) for leaf in leaves)]
@@ -66,12 +73,19 @@ def results(
     return both[1], both[0]
 
 
-def compare(*arguments: Any, tolerance: dict[str, float], **settings: Any) -> None:
-    """The kernel's results are the reference's, within a tolerance for each dtype, relative to the largest number."""
-    dtype = arguments[4] if len(arguments) > 4 else settings["dtype"]
-    for found, expected in zip(*results(*arguments, **settings), strict=True):
-        bound = tolerance[dtype] * max(np.abs(expected).max(), 1e-30)
-        np.testing.assert_allclose(found, expected, rtol=tolerance[dtype], atol=bound)
+def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float | tuple[float, float]) -> None:
+    """Within a tolerance relative to each number, or to the largest; a single one is for both."""
+    relative, absolute = tolerance if isinstance(tolerance, tuple) else (tolerance, tolerance)
+    largest = np.abs(expected[np.isfinite(expected)]).max(initial=1e-30)
+    np.testing.assert_allclose(found.astype(np.float64), expected, rtol=relative, atol=absolute * largest)
+
+
+def compare(
+    backend: Any, name: str, build: Callable, arrays: list[np.ndarray], dtype: str, tolerance: dict = TOLERANCE, **more
+) -> None:
+    """The kernel's results are the reference's, within the tolerance of the dtype; `more` is for `results`."""
+    for found, expected in zip(*results(backend, name, build, arrays, dtype, **more), strict=True):
+        assert_close(found, expected, tolerance[dtype])
 
 
 def assert_repeatable(backend: Any, *arguments: Any) -> None:
@@ -96,7 +110,12 @@ def unwaited() -> Iterator[None]:
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, module: ModuleType, right: str, wrong: str, source: str = "_SOURCE") -> None:
-    """Put a bug into the CUDA source of a kernel's module: one text, which occurs once, in the place of another."""
+    """Put a bug into the CUDA source of a kernel's module: one text, which occurs once, in the place of another.
+
+    Not on a real device, which a bug that touches memory of nobody ends for the whole process.
+    """
+    if emulated.real_device():
+        pytest.skip("bugs are planted on the emulated device alone")
     from tinyformer.backends.cupy import launch
 
     read, name = launch.text, getattr(module, source)._name

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.backends.against import DTYPES
-from tests.backends.on_cupy import plant
+from tests.backends.on_cupy import DTYPES, plant
 from tests.emulated import compiler
 from tinyformer.training.optimizer import adamw, clip_scale
 

@@ -5,12 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.backends.against import LAYOUTS, compare, placed
-from tests.backends.on_cupy import plant
-from tinyformer import Tensor, backends, backward, fused
+from tests.backends.on_cupy import LAYOUTS, compare, placed, plant
+from tinyformer import Tensor, backends, backward, functional, fused
 
 SHAPES = st.sampled_from([(1, 1), (2, 5), (3, 16), (3, 3, 11), (2, 4100), (2, 8, 64)])
 NUMPY = backends.get("numpy")
+
+
+def by_mask(on_host, on_device, rate):
+    """By a mask that lies, or is to be drawn, on either side."""
+
+    def build(function, to):
+        keep = on_host if function is functional.dropout else on_device
+        return lambda x: function(x, keep, rate=rate)
+
+    return build
 
 
 @given(
@@ -27,15 +36,15 @@ def test_drawn_masks(cupy_backend, shape, before, by_rows, dtype, layout):
         generator.keep((shape[0], before), 0.5)  # numbers that another layer took
     masks = host.keep(shape, 0.7), device.keep(shape, 0.7)
     x = np.random.default_rng(0).standard_normal(shape)
-    compare(cupy_backend, "dropout", [x], dtype, [masks], layout=layout, rate=0.3)
+    compare(cupy_backend, "dropout", by_mask(*masks, 0.3), [x], dtype, layout=layout)
 
 
 @given(shape=SHAPES, dtype=st.sampled_from(["float32", "bfloat16"]), layout=st.sampled_from(LAYOUTS))
 def test_masks_in_memory(cupy_backend, shape, dtype, layout):
     random = np.random.default_rng(0)
     keep = random.random(shape) < 0.5
-    masks = keep, placed(cupy_backend, keep, layout)
-    compare(cupy_backend, "dropout", [random.standard_normal(shape)], dtype, [masks], layout=layout, rate=0.5)
+    build = by_mask(keep, placed(cupy_backend, keep, layout), 0.5)
+    compare(cupy_backend, "dropout", build, [random.standard_normal(shape)], dtype, layout=layout)
 
 
 def test_no_mask_drops_nothing(cupy_backend):
@@ -82,7 +91,7 @@ def test_a_planted_bug_is_caught(cupy_backend, monkeypatch, right, wrong, drawn)
             generator.keep((2, 41), 0.5)
         keep = host.keep(x.shape, 0.7)
         mask = device.keep(x.shape, 0.7) if drawn else cupy_backend.from_host(keep)
-        compare(cupy_backend, "dropout", [x], "float32", [(keep, mask)], rate=0.3)
+        compare(cupy_backend, "dropout", by_mask(keep, mask, 0.3), [x], "float32")
 
     check()
     plant(monkeypatch, dropout, right, wrong)

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.backends.against import DTYPES, assert_close
-from tests.backends.on_cupy import plant
+from tests.backends.on_cupy import DTYPES, TOLERANCE, assert_close, plant
 from tests.emulated import compiler
 from tinyformer import Tensor, backward, functional, ops
 
@@ -50,14 +49,14 @@ def scatter(xp, rows, axes, n, kind, dtype, integers=np.int64):
 )
 def test_scatter_add(cupy_backend, rows, axes, n, kind, dtype, integers):
     found, expected = scatter(cupy_backend, rows, axes, n, kind, dtype, integers)
-    assert_close(found, expected, dtype, factor=2)
+    assert_close(found, expected, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("kind", ["even", "ends", "often"])
 def test_scatter_add_of_several_tiles(cupy_backend, kind):
     """More positions than a block sorts, in more rows than two passes of the sorting tell apart."""
     found, expected = scatter(cupy_backend, 60000, (4,), 5000, kind, "float32")
-    assert_close(found, expected, "float32", factor=4)
+    assert_close(found, expected, 4e-6)
 
 
 def test_a_row_is_added_up_in_the_order_of_its_positions(cupy_backend):
@@ -136,7 +135,7 @@ def test_an_embedding_and_its_gradient(cupy_backend, dtype):
     expected = np.zeros((50, 24))
     np.add.at(expected, ids, cotangent.astype(np.float64))
     gradient = backward(out, cupy_backend.from_host(cotangent))[leaf]
-    assert_close(cupy_backend.to_host(gradient), expected, dtype, factor=2)
+    assert_close(cupy_backend.to_host(gradient), expected, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("integers", [np.int32, np.int64, np.int8])
@@ -178,10 +177,10 @@ def test_a_planted_bug_is_caught(cupy_backend, monkeypatch, right, wrong):
     from tinyformer.backends.cupy import lookup
 
     arguments = cupy_backend, 300, (24,), 2500, "often", "float32"
-    assert_close(*scatter(*arguments), "float32", factor=4)
+    assert_close(*scatter(*arguments), 4e-6)
     plant(monkeypatch, lookup, right, wrong)
     with pytest.raises((AssertionError, compiler.EmulationError)):
-        assert_close(*scatter(*arguments), "float32", factor=4)
+        assert_close(*scatter(*arguments), 4e-6)
 
 
 def test_a_recorded_look_up(cupy_backend):
@@ -201,7 +200,7 @@ def test_a_recorded_look_up(cupy_backend):
         np.add.at(expected, ids, cotangent.astype(np.float64))
         found = run({"weight": weight, "ids": ids, "cotangent": cotangent})
         np.testing.assert_array_equal(cupy_backend.to_host(found["out"]), weight[ids])
-        assert_close(cupy_backend.to_host(found["gradient"]), expected, "float32", factor=4)
+        assert_close(cupy_backend.to_host(found["gradient"]), expected, 4e-6)
     assert not said
     run({"weight": weight, "ids": ids + 1, "cotangent": cotangent})
     with pytest.raises(IndexError, match="indices run from 1 to 40"):

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.backends.against import DTYPES, assert_close
-from tests.backends.on_cupy import plant
+from tests.backends.on_cupy import DTYPES, TOLERANCE, assert_close, plant
 from tinyformer import Tensor, backward, functional, fused
 
 SHAPES = st.sampled_from([(1, 1, 1, 2), (2, 3, 5, 6), (2, 2, 9, 16), (3, 1, 4, 64), (2, 12, 7, 24), (1, 5, 70, 32)])
@@ -40,7 +39,7 @@ def check(xp, shape, dtype, angles, layout):
     for array, right in zip(found, expected):
         assert array.dtype == DTYPES[dtype]
         assert array.transpose(0, 2, 1, 3).flags.c_contiguous  # as the next product wants it
-        assert_close(xp.to_host(array), right, dtype)
+        assert_close(xp.to_host(array), right, TOLERANCE[dtype])
 
 
 @given(
