@@ -12,8 +12,8 @@ from .app import Command, print_json
 def command(as_json: bool) -> None:
     """Show what tinyformer finds on this machine.
 
-    Versions, array backends, BLAS with its kernels (they decide the speed on a CPU) and how fast it multiplies, threads
-    and memory.
+    Versions, array backends, the GPU, BLAS with its kernels (they decide the speed on a CPU) and how fast it
+    multiplies, threads and memory.
     """
     from ..analysis.machine import describe_machine
 

@@ -94,7 +94,7 @@ def _subject(name: str, mode: str | None) -> _Subject:
 
     settings = open_run(name).config()
     config = model_config(settings, settings.model.get("vocabulary"))
-    return _Subject(config, row_lengths(config, settings.objective), 8 if settings.precision == "float64" else 4)
+    return _Subject(config, row_lengths(config, settings.objective), 8 if settings.dtype == "float64" else 4)
 
 
 def _preset(name: str, mode: str | None = None) -> ModelConfig:

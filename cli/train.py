@@ -120,9 +120,17 @@ def _elsewhere() -> str:
 @_option("save_every", int, "Steps between checkpoints.")
 @_option("sample_every", int, "Steps between samples of text; 0 is off.")
 @_option("seed", int, "Of weights, batches and dropout.")
-@_option("backend", Choice(["auto", "numpy", "cupy"]), "Where arrays live.")
-@_option("precision", Choice(PRECISIONS), "Of weights and computations.")
-@_option("threads", int, "Worker threads.", chosen="all cores")
+@_option(
+    "backend",
+    Choice(["auto", "numpy", "cupy"]),
+    "The CPU (numpy) or an NVIDIA GPU (cupy); auto takes a GPU where one works.",
+)
+@_option(
+    "precision",
+    Choice(PRECISIONS),
+    "Of computations. A GPU has tf32 (float32, factors of products rounded) and bfloat16, too, with float32 weights.",
+)
+@_option("threads", int, "Worker threads on the CPU.", chosen="all cores")
 @click.option("--overfit-one-batch", is_flag=True, help="Train on one batch only; its loss must go to 0.")
 @click.option("--dry-run", is_flag=True, help="Show sizes, FLOPs and memory, take one step, and stop.")
 @click.option("--log-format", type=Choice(FORMATS), default="auto", show_default=True, help="Of the progress.")

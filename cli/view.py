@@ -171,13 +171,13 @@ def _start(event: Event) -> str:
 
 def _dry_run(event: Event) -> str:
     shapes = {name: " x ".join(map(str, shape)) for name, shape in event["shapes"].items()}
-    memory = event["memory_per_step"]
+    memory, where = event["memory_per_step"], "" if event["backend"] == "numpy" else "GPU "
     sections = {
         "shapes": shapes,
         "parameters": {part: f"{count:,}" for part, count in event["parameters_by_part"].items()},
         "a step": {"FLOPs": quantity(event["flops_per_step"], "FLOP")}
         | {part: quantity(count, "B") for part, count in memory.items()}
-        | {"memory in all": quantity(sum(memory.values()), "B") + " (activations are estimated)"},
+        | {f"{where}memory in all": quantity(sum(memory.values()), "B") + " (activations are estimated)"},
     }
     lines = [f"dry run: {_size(event)}", _text(event), _references(event)]
     width = max(40, *(len(name) for values in sections.values() for name in values))

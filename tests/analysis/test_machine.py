@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import threadpoolctl
 
+from tinyformer import backends
 from tinyformer.analysis.machine import describe_machine, gemm_rate
 from tinyformer.backends.numpy import blas
 
@@ -58,3 +59,18 @@ def test_who_chose_the_kernels_is_told():
     assert kernels_reason("pass", OPENBLAS_CORETYPE="Zen") == "chosen by OPENBLAS_CORETYPE=Zen"
     assert kernels_reason("import numpy").startswith("OpenBLAS's own choice, as NumPy was imported before")
     assert kernels_reason("blas._processor = lambda: ('GenuineIntel', blas._AVX512)") == "OpenBLAS's own choice"
+
+
+def test_a_gpu_is_described_where_one_works(monkeypatch):
+    class Device:
+        def description(self):
+            return {"device": "H100", "cupy": "14.2.0"}
+
+        def memory(self):
+            return 3 << 30, 80 << 30, 0
+
+    monkeypatch.setattr(backends, "available", lambda: {"numpy": "", "cupy": ""})
+    monkeypatch.setattr(backends, "get", lambda name: Device())
+    facts = describe_machine()
+    assert facts["GPU"] == {"device": "H100", "cupy": "14.2.0", "memory": "80.0 GiB, of which 3.0 are free"}
+    assert facts["backends"]["cupy"] == "works"

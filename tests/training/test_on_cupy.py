@@ -12,6 +12,7 @@ from tiny_runs import Events, result
 from tests.emulated import real_device
 from tests.objectives.made import OBJECTIVES, SHAPES, V, draw_rows, generators
 from tinyformer import load
+from tinyformer.errors import TinyformerError
 from tinyformer.models import ModelConfig, build
 from tinyformer.training import checkpoint
 from tinyformer.training.device_step import DeviceStep
@@ -208,3 +209,17 @@ def test_a_layer_that_waits_only_costs_time(configs, tmp_path, monkeypatch):
     (warned,) = events.of("warning")
     assert "cannot be recorded" in warned["message"]
     assert result(tmp_path / "waiting") == result(tmp_path / "usual")
+
+
+def test_a_dry_run_tells_of_the_memory_of_the_gpu(configs, tmp_path, cupy_backend, monkeypatch):
+    config, parts = configs["causal"].replace(backend="cupy"), {}
+    for precision in ("float32", "bfloat16"):
+        events = Events()
+        train(config.replace(precision=precision), events, dry_run=True)
+        parts[precision] = events.of("dry_run")[0]["memory_per_step"]
+    whole, half = parts["float32"], parts["bfloat16"]
+    assert half["weights, rounded"] * 2 == whole["weights"] == half["weights"]
+    assert half["activations"] == pytest.approx(whole["activations"] / 2, abs=1)
+    monkeypatch.setattr(cupy_backend, "memory", lambda: (1000, 1 << 30, 0), raising=False)
+    with pytest.raises(TinyformerError, match=r"needs at least 0.0 GB and the GPU has 0.0 GB free; a smaller model"):
+        train(config, Events(), out=tmp_path / "run")

@@ -181,12 +181,42 @@ def training_memory(
     }
 
 
-def _kept(config: ModelConfig, lengths: Lengths) -> int:
-    """Numbers kept of a row for the backward pass, by the closures of the layers as they are written."""
+def training_memory_of_gpu(
+    config: ModelConfig, sequences: int, lengths: Lengths | None = None, *, itemsize: int = 4
+) -> dict[str, int]:
+    """Bytes of a GPU that a training step holds at its peak; the activations are an estimate, the rest is exact.
+
+    Args:
+        config: of the model.
+        sequences: rows in a forward pass, `b`.
+        lengths: of a row; None is `row_lengths`.
+        itemsize: bytes of a number that is computed with: 2 for bfloat16, beside weights of 4 bytes.
+    """
+    count, kept = count_parameters(config), _kept(config, lengths or row_lengths(config), scores=False)
+    wide = max(itemsize, 4)
+    rounded = {"weights, rounded": count * itemsize} if itemsize < wide else {}
+    return {
+        "weights": count * wide,
+        **rounded,
+        "gradients": count * wide,
+        "gradients of a pass": count * itemsize,
+        "optimiser moments": 2 * count * wide,
+        "activations": sequences * kept * itemsize,
+    }
+
+
+def _kept(config: ModelConfig, lengths: Lengths, *, scores: bool = True) -> int:
+    """Numbers kept of a row for the backward pass, by the closures of the layers as they are written.
+
+    Args:
+        config: of the model.
+        lengths: of the row.
+        scores: whether attention may keep its weights, which kernels of a GPU never do.
+    """
     (s, t, scored), d, f = lengths, config.width, config.hidden
     inner, dropout = config.heads * config.channels, bool(config.dropout)
     encoder, decoder, cross = _blocks(config)
-    truth = 0.25 * dropout  # values of one byte beside numbers of four
+    truth = 0.25 * (dropout and scores)  # values of one byte beside numbers of four
     # The norm and its output; queries, keys, values and joined heads; the dropout of what is added to the stream.
     attention = 2 * d + 4 * inner + d * truth
     # The activation's result, and what the gradients are multiplied by, which for relu follows from the result.
@@ -195,7 +225,7 @@ def _kept(config: ModelConfig, lengths: Lengths) -> int:
 
     def weights(queries: int, keys: int, share: float = 1.0) -> float:
         kept = keys <= 512  # of more keys the weights are computed again
-        return config.heads * queries * keys * share * (kept + truth)
+        return config.heads * queries * keys * share * (kept + truth) if scores else 0.0
 
     kept = encoder * (s * block + weights(s, s))
     kept += decoder * (t * block + weights(t, t, (t + 64) / (2 * t) if t else 0.0))  # causal: in blocks of 64 queries

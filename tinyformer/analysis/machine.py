@@ -25,9 +25,11 @@ _VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 def describe_machine() -> dict[str, dict[str, str]]:
     """Facts about this machine in sections, each a short text by name."""
     backends.get("numpy")
+    found = backends.available()
     return {
         "versions": _versions(),
-        "backends": {name: reason or "works" for name, reason in backends.available().items()},
+        "backends": {name: reason or "works" for name, reason in found.items()},
+        **({} if found["cupy"] else {"GPU": _gpu()}),
         "BLAS": _blas(),
         "training": _training(),
         "machine": _machine(),
@@ -78,6 +80,13 @@ def _blas() -> dict[str, str]:
     if any(pool["library"] == "openblas" for pool in pools):
         found["kernels are"] = blas.kernels_reason()
     return found or {"library": "none that can be asked; NumPy may use one of its own"}
+
+
+def _gpu() -> dict[str, str]:
+    xp = backends.get("cupy")
+    free, total, _ = xp.memory()
+    facts = {name: str(value) for name, value in xp.description().items()}
+    return facts | {"memory": f"{total / 2**30:.1f} GiB, of which {free / 2**30:.1f} are free"}
 
 
 def _training() -> dict[str, str]:

@@ -9,7 +9,7 @@ import dataclasses
 import math
 from typing import Any
 
-from .. import models, nn
+from .. import backends, models, nn
 from ..analysis import counts
 from ..analysis.machine import memory
 from ..errors import TinyformerError
@@ -77,9 +77,11 @@ def check_memory(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> None:
     """Refuse a run that is far too large, which would push everything else out of memory before it is killed.
 
     Raises:
-        TinyformerError: even a low estimate is above what the machine has; a GPU looks after itself.
+        TinyformerError: even a low estimate is above what the machine has, or its GPU has left.
     """
-    if config.backend != "numpy" or not (machine := memory()):
+    on_gpu = config.backend != "numpy"
+    machine = backends.get(config.backend).memory()[0] if on_gpu else memory()
+    if not machine:
         return
     lengths = _lengths(shape, _sample(config, corpus))
     needed = _memory(config, shape, lengths)
@@ -87,7 +89,8 @@ def check_memory(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> None:
     needed["batch"] = 12 * config.rows_per_step * max(lengths)  # ids, targets and weights of 4 bytes
     total = sum(needed.values())
     if total > machine:
-        have = f"this run needs at least {_gigabytes(total)} and the machine has {_gigabytes(machine)}"
+        has = f"the GPU has {_gigabytes(machine)} free" if on_gpu else f"the machine has {_gigabytes(machine)}"
+        have = f"this run needs at least {_gigabytes(total)} and {has}"
         raise TinyformerError(f"{have}; a smaller model, context, --batch-size or --grad-accumulation needs less")
 
 
@@ -106,7 +109,9 @@ def _lengths(shape: ModelConfig, batch: Batch) -> counts.Lengths:
 
 
 def _memory(config: RunConfig, shape: ModelConfig, lengths: counts.Lengths) -> dict[str, int]:
-    itemsize = 8 if config.precision == "float64" else 4
+    itemsize = {"float64": 8, "bfloat16": 2 if config.backend != "numpy" else 4}.get(config.precision, 4)
+    if config.backend != "numpy":
+        return counts.training_memory_of_gpu(shape, config.batch_size, lengths, itemsize=itemsize)
     workers = min(config.threads or 1, config.batch_size)
     return counts.training_memory(shape, config.batch_size, lengths, itemsize=itemsize, workers=workers)
 
