@@ -1,8 +1,8 @@
 """Attention by tensor cores: bfloat16, and float32 where its products may be rounded to TF32 (`Backend.rounding`).
 
-The same as `attention_blocks.py` does, with the same numbers kept for the gradient, for heads of up to 128 channels
-whose rows are whole pieces of 16 bytes. Masks and dropout are made into bits first, 64 keys in a word, which backward
-uses again.
+The same as `attention_blocks.py` does, with the same numbers kept for the gradient, for heads of up to 128 channels,
+64 in float32, whose rows are whole pieces of 16 bytes. Masks and dropout are made into bits first, 64 keys in a word,
+which backward uses again.
 
 Read before: `attention_blocks.py`, `mma.cuh`. Read next: `attention_mma.cu`, `attention_mma_backward.cu`.
 """
@@ -23,8 +23,9 @@ from .scores import Scores, heads_last, strides
 _BITS = Source("attention_bits.cu")
 _FORWARD, _BACKWARD = Source("attention_mma.cu"), Source("attention_mma_backward.cu")
 _WIDTHS = (32, 64, 128)  # of heads, rounded up
+_WIDEST = 256  # bytes of a head's row; the sums of wider ones do not fit into registers
 _THREADS, _TILE = 128, 64  # of a block; keys, or queries, that it meets at a time
-_MOST_KEPT = 1 << 33  # weights that dropout may make into bits, in 1 GiB; others draw them where it uses them
+_MOST_KEPT = 1 << 33  # weights that dropout may make into bits, in 1 GiB; other kernels draw them where they use them
 
 
 class _Versions:
@@ -35,8 +36,7 @@ class _Versions:
         self.width = next(width for width in _WIDTHS if width >= scores.width)
         self._row = self.width * self.dtype.itemsize
         self.block = 64 if self.biased or self.width == 128 else 128  # queries of a block in forward
-        self.part = 64 if self._row <= 256 and self.width < 128 else 8192 // self._row  # rows at a time in backward
-        self.part //= 2 if self.biased else 1
+        self.part = (32 if self.width == 128 else 64) // (2 if self.biased else 1)  # rows at a time in backward
 
     def forward(self, grid: int, *arguments: Any) -> None:
         """`grid` blocks of as many queries as `block` says."""
@@ -52,30 +52,23 @@ class _Versions:
         constants |= {"WIDTH": self.width, "STRIPS": strips, "BIASED": int(self.biased)}
         source.launch(kernel, self.dtype, grid, _THREADS, arguments, shared=rows * self._row + more, **constants)
 
-    @property
-    def most(self) -> int:
-        """What the most demanding kernel takes."""
-        return 6 * _TILE * self._row + 16 * _TILE
-
 
 def takes(scores: Scores) -> bool:
     """Whether these kernels can compute attention with these scores."""
     narrow = scores.dtype.name == "bfloat16"
     return (
         (narrow or products.current_rounding() == "tf32")
-        and scores.width <= _WIDTHS[-1]
+        and scores.width * scores.dtype.itemsize <= _WIDEST
         and scores.width * scores.dtype.itemsize % 16 == 0
-        and (narrow or scores.bias is None or scores.width <= 64)  # it would need more registers than there are
         and not (scores.dropped and np.prod(scores.shape, dtype=object) > _MOST_KEPT)
-        and _Versions(scores).most <= _shared_memory(cupy.cuda.runtime.getDevice())
+        and _capable(cupy.cuda.runtime.getDevice())
     )
 
 
 @functools.cache
-def _shared_memory(device: int) -> int:
-    """Bytes that a block may have; none where there are no such tensor cores, or no copies beside them."""
-    major, shared = (cupy.cuda.runtime.deviceGetAttribute(attribute, device) for attribute in (75, 97))
-    return shared if major >= 8 else 0
+def _capable(device: int) -> bool:
+    """Whether its tensor cores know these products; then it has the 97 KiB that a block takes at most, too."""
+    return cupy.cuda.runtime.deviceGetAttribute(75, device) >= 8  # the major number of its compute capability
 
 
 def forward(scores: Scores) -> tuple[Any, Any]:

@@ -1,6 +1,7 @@
 """Every CUDA source compiles for the GPUs that we name, and its kernels keep their numbers in registers.
 
-A source that takes constants says which in a comment of its own: `// versions: WIDTH=64 WIDTH=128,HALF=1` are two.
+A source that takes constants says which in a comment of its own: `// versions: WIDTH=64 WIDTH=128,HALF=1` are two. One
+with REAL=float, or bfloat16, is for that type of numbers alone.
 """
 
 from __future__ import annotations
@@ -19,17 +20,25 @@ pytestmark = [
 ]
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_90a")
-REGISTERS = 255  # of a thread, at most
-BUDGET: dict[str, int] = {}  # registers of single kernels, where a block more or less per processor hangs on them
+REGISTERS = 64  # of a thread: 1024 threads of a processor are at work
+BUDGET = {  # of kernels that keep more in them
+    "norm_forward": 96,
+    "norm_backward": 128,
+    **dict.fromkeys(("attention_forward", "attention_bias", "attention_keys", "attention_queries"), 168),  # 384 threads
+    **dict.fromkeys((f"attention_mma_{name}" for name in ("forward", "bias", "keys", "queries")), 255),
+}
 STACK: dict[str, int] = {}  # bytes in slow memory of single kernels that cannot do without
 
 SOURCES = sorted(path.name for path in FOLDER.glob("*.cu"))
 
 
-def versions(name: str) -> list[tuple[str, ...]]:
-    """The definitions of each version of a source."""
+def versions(name: str, real: str) -> list[tuple[str, ...]]:
+    """The definitions of each version of a source that is made for this type of numbers."""
     found = re.findall(r"^// versions: (.+)$", (FOLDER / name).read_text(encoding="utf-8"), re.MULTILINE)
-    return [tuple(f"-D{define}" for define in version.split(",")) for line in found for version in line.split()] or [()]
+    each = [tuple(version.split(",")) for line in found for version in line.split()] or [()]
+    common = [version for version in each if not any(define.startswith("REAL=") for define in version)]
+    own = [version for version in each if f"REAL={real}" in version]
+    return [tuple(f"-D{define}" for define in {f"REAL={real}": 0} | dict.fromkeys(version)) for version in common + own]
 
 
 def faults(kernels: dict[str, nvrtc.Usage]) -> list[str]:
@@ -51,10 +60,10 @@ def test_there_are_sources():
 @pytest.mark.parametrize("real", REALS.values())
 @pytest.mark.parametrize("name", SOURCES)
 def test_kernels_compile_without_spills(name, real, architecture):
-    source, made = text(name), versions(name)
+    source, made = text(name), versions(name, real)
     declared = len(re.findall(r'^extern\s+"C"[^;{]*__global__', source, re.MULTILINE))
     with ThreadPoolExecutor() as pool:
-        each = pool.map(lambda version: nvrtc.compile(source, architecture, (f"-DREAL={real}", *version)), made)
+        each = pool.map(lambda version: nvrtc.compile(source, architecture, version), made)
         for version, kernels in zip(made, each):
             assert len(kernels) == declared > 0, f"{version}: only {', '.join(kernels)}"
             assert not faults(kernels), version
