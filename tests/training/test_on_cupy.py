@@ -11,7 +11,7 @@ from tiny_runs import Events, result
 
 from tests.emulated import real_device
 from tests.objectives.made import OBJECTIVES, SHAPES, V, draw_rows, generators
-from tinyformer import load
+from tinyformer import load, tensor
 from tinyformer.errors import TinyformerError
 from tinyformer.models import ModelConfig, build
 from tinyformer.training import checkpoint
@@ -21,6 +21,7 @@ from tinyformer.training.rundir import open_run
 from tinyformer.training.signals import Stopped
 from tinyformer.training.trainer import resume, train
 
+ml_dtypes = pytest.importorskip("ml_dtypes")
 pytestmark = pytest.mark.usefixtures("cupy_backend")
 
 MODES = {"decoder": "causal", "encoder": "next-sentence", "encoder-decoder": "span-corruption"}
@@ -63,10 +64,10 @@ def test_fewer_digits_give_nearly_the_same_losses_and_whole_weights(configs, tmp
 class Steps:
     """Some steps on the device, in which everything changes that may: weights, keys, batches and the learning rate."""
 
-    def __init__(self, name, precision, *, record, kind=DeviceStep):
+    def __init__(self, name, precision, *, record, kind=DeviceStep, **choices):
         self.objective = OBJECTIVES[name]
         shape = {"vocabulary": V, "context": 24, "layers": 1, "heads": 2, "width": 16, "hidden": 24, "dropout": 0.2}
-        config = ModelConfig(mode=self.objective.mode, **shape | SHAPES[self.objective.mode])
+        config = ModelConfig(mode=self.objective.mode, **shape | SHAPES[self.objective.mode] | choices)
         model = build(config, backend="cupy", seed=3)
         working = "bfloat16" if precision == "bfloat16" else None
         self.flat = FlatParameters(model.parameters(), working=working)
@@ -223,3 +224,29 @@ def test_a_dry_run_tells_of_the_memory_of_the_gpu(configs, tmp_path, cupy_backen
     monkeypatch.setattr(cupy_backend, "memory", lambda: (1000, 1 << 30, 0), raising=False)
     with pytest.raises(TinyformerError, match=r"needs at least 0.0 GB and the GPU has 0.0 GB free; a smaller model"):
         train(config, Events(), out=tmp_path / "run")
+
+
+SHAPES_OF_ALL_KINDS = [
+    ("causal", {"positions": "rotary", "norm": "rms", "gated": True, "activation": "silu", "tied": False}),
+    ("causal", {"positions": "sinusoidal", "norm_position": "post", "activation": "relu", "scaled_embedding": True}),
+    ("next-sentence", {"activation": "gelu-exact", "embedding_norm": True}),
+    ("span-corruption", {"scaled_head": True, "scaled_scores": False, "head_width": 4}),
+]
+
+
+@pytest.mark.parametrize(("name", "choices"), SHAPES_OF_ALL_KINDS)
+def test_a_step_in_bfloat16_makes_nothing_of_another_type(name, choices, monkeypatch):
+    """But for the loss, and what comes from it; forward here, backward by the engine, which holds gradients to it."""
+    made, note = [], tensor.Node.__init__
+
+    def noting(self, name, sources, vjp, out):
+        made.append((name, out.dtype, out.shape))
+        note(self, name, sources, vjp, out)
+
+    monkeypatch.setattr(tensor.Node, "__init__", noting)
+    steps = Steps(name, "bfloat16", record=True, **choices)
+    assert all(outcome.updated for outcome in steps.take(2))
+    assert not steps.warned
+    assert len(made) > 20
+    others = {name for name, dtype, shape in made if dtype != ml_dtypes.bfloat16 and shape != ()}
+    assert not others
