@@ -6,7 +6,7 @@ Read before: `tests/cases.py`, which does the same with drawn cases.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +28,11 @@ def drawn(*shape: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape) * scale
 
 
+def one_misaligned(count: int) -> list[tuple[str, ...]]:
+    """Layouts of so many arrays, of which each in turn, and no other, lies where 128-bit loads are refused."""
+    return [tuple("misaligned" if i == j else "plain" for j in range(count)) for i in range(count)]
+
+
 def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
     """The nearest numbers of that dtype, in float64."""
     return array.astype(DTYPES[dtype]).astype(np.float64)
@@ -44,7 +49,12 @@ def placed(backend: Any, array: np.ndarray, layout: str = "plain") -> Any:
 
 
 def results(
-    backend: Any, name: str, build: Callable, arrays: list[np.ndarray], dtype: str, layout: str = "plain"
+    backend: Any,
+    name: str,
+    build: Callable,
+    arrays: list[np.ndarray],
+    dtype: str,
+    layout: str | Sequence[str] = "plain",
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Value and gradients by the kernel, and in float64 by its reference, all as float64.
 
@@ -52,20 +62,22 @@ def results(
         name: of the kernel.
         build: `build(function, to) -> function of Tensors`; `to` takes what has no gradient to the backend.
         arrays: at which to compare, after rounding to `dtype`.
-        layout: of the arrays on the device, and of the gradient that comes in.
+        layout: of the arrays on the device and of the gradient that comes in: one for all, or one for each.
     """
     dispatch, both, cotangent = fused.registry[name], [], None
+    layouts = [layout] * (len(arrays) + 1) if isinstance(layout, str) else layout
     sides = (backends.get("numpy"), dispatch.__wrapped__, np.float64), (backend, dispatch, DTYPES[dtype])
     for side, function, precision in sides:
-        lies = layout if side is backend else "plain"
-        leaves = [Tensor(placed(side, rounded(x, dtype).astype(precision), lies), requires_grad=True) for x in arrays]
+        lie = layouts if side is backend else ["plain"] * len(layouts)
+        given = [rounded(x, dtype).astype(precision) for x in arrays]
+        leaves = [Tensor(placed(side, x, how), requires_grad=True) for x, how in zip(given, lie)]
         out = build(function, side.from_host)(*leaves)
         if side is backend:
             assert out.node.name == name, "the kernel was not used"
         if cotangent is None:
             cotangent = rounded(drawn(*out.shape, seed=1), dtype)
         kind = np.float32 if name == "cross_entropy" and side is backend else precision  # a loss is never bfloat16
-        gradients = backward(out, placed(side, cotangent.astype(kind), lies))
+        gradients = backward(out, placed(side, cotangent.astype(kind), lie[-1]))
         assert out.dtype == kind
         assert all(gradients[leaf].dtype == precision for leaf in leaves)
         found = [out.numpy(), *(side.to_host(gradients[leaf]) for leaf in leaves)]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.backends.on_cupy import LAYOUTS, compare, drawn, plant
+from tests.backends.on_cupy import LAYOUTS, compare, drawn, one_misaligned, plant
 from tinyformer import Tensor, backward, functional, fused
 
 SHAPES = st.sampled_from([(1,), (3, 5), (2, 8), (7, 9), (2, 3, 700)])
@@ -22,13 +22,13 @@ def gate_and_up(shape):
 
 
 @pytest.mark.parametrize(("name", "settings"), SINGLE)
-@given(shape=SHAPES, dtype=DTYPES, layout=st.sampled_from(LAYOUTS))
+@given(shape=SHAPES, dtype=DTYPES, layout=st.sampled_from([*LAYOUTS, *one_misaligned(2)]))
 def test_functions_of_one_number(cupy_backend, name, settings, shape, dtype, layout):
     compare(cupy_backend, name, calling(**settings), [drawn(*shape, scale=3.0)], dtype, layout=layout)
 
 
 @pytest.mark.parametrize("activation", functional.ACTIVATIONS)
-@given(shape=SHAPES, dtype=DTYPES, layout=st.sampled_from(LAYOUTS))
+@given(shape=SHAPES, dtype=DTYPES, layout=st.sampled_from([*LAYOUTS, *one_misaligned(3)]))
 def test_gates(cupy_backend, activation, shape, dtype, layout):
     compare(cupy_backend, "gated", calling(activation=activation), gate_and_up(shape), dtype, layout=layout)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.backends.on_cupy import DTYPES, assert_repeatable, caught, compare, drawn, plant, results
+from tests.backends.on_cupy import DTYPES, assert_repeatable, caught, compare, drawn, one_misaligned, plant, results
 from tinyformer import Tensor, fused
 
 TOLERANCE = {"float32": 4e-6, "bfloat16": (2.0**-8, 1e-5)}  # bfloat16: results are rounded once, sums are float32
@@ -85,6 +85,13 @@ def test_rows_that_begin_anywhere(width, dtype, cupy_backend):
     compare(cupy_backend, "layer_norm", norm(True, True), arrays, dtype, **settings)
 
 
+@pytest.mark.parametrize("layout", one_misaligned(5))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_array_that_begins_anywhere(dtype, layout, cupy_backend):
+    arrays = inputs((6, 64), biased=True, added=True)
+    compare(cupy_backend, "layer_norm", norm(True, True), arrays, dtype, TOLERANCE, layout=layout)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_that_are_not_contiguous(dtype, cupy_backend):
     def strided(function, to):
@@ -95,14 +102,16 @@ def test_rows_that_are_not_contiguous(dtype, cupy_backend):
     compare(cupy_backend, "layer_norm", strided, arrays, dtype, tolerance=TOLERANCE)
 
 
+@pytest.mark.parametrize("added", [None, 0.3])
 @pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
 @pytest.mark.parametrize("value", [1000.0, 0.1])
 @pytest.mark.parametrize("width", [7, 768, 1544])
-def test_equal_numbers_have_exactly_their_mean(width, value, name, cupy_backend):
-    x, weight = (
-        Tensor(cupy_backend.from_host(np.full(s, v, np.float32))) for s, v in (((2, width), value), (width, 1))
-    )
-    found = fused.registry[name](x, weight, epsilon=1e-12).numpy()
+def test_equal_numbers_have_exactly_their_mean(width, value, name, added, cupy_backend):
+    def full(shape, number):
+        return Tensor(cupy_backend.from_host(np.full(shape, number, np.float32)))
+
+    residual = None if added is None else full((2, width), added)
+    found = fused.registry[name](full((2, width), value), full(width, 1), residual=residual, epsilon=1e-12).numpy()
     np.testing.assert_allclose(found, 0.0 if name == "layer_norm" else 1.0, atol=0.0 if name == "layer_norm" else 1e-6)
 
 

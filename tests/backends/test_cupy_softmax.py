@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.backends.on_cupy import DTYPES, assert_repeatable, caught, compare, drawn, plant, results
+from tests.backends.on_cupy import DTYPES, assert_repeatable, caught, compare, drawn, one_misaligned, plant, results
 from tinyformer import Tensor, fused
 
 TOLERANCE = {"float32": 4e-6, "bfloat16": 2**-7}  # bfloat16: the gradient is formed from a rounded result
@@ -57,8 +57,9 @@ def test_a_long_line_that_is_hidden_is_zeros(width, cupy_backend):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", [13, 64, 1100])
-def test_lines_that_begin_anywhere(width, dtype, cupy_backend):
-    compare(cupy_backend, "softmax", softmax(), [drawn(5, width)], dtype, layout="misaligned", tolerance=TOLERANCE)
+@pytest.mark.parametrize("layout", ["misaligned", *one_misaligned(2)])
+def test_lines_that_begin_anywhere(layout, width, dtype, cupy_backend):
+    compare(cupy_backend, "softmax", softmax(), [drawn(5, width)], dtype, layout=layout, tolerance=TOLERANCE)
 
 
 def test_large_scores_and_infinite_ones(cupy_backend):
