@@ -27,15 +27,14 @@ COMPUTE = {"float32": 68, "tf32": 77, "float64": 70}  # how factors are rounded,
 TRANSPOSE = 1
 TRANS_A, TRANS_B, EPILOGUE, VECTOR, EXTRA, EXTRA_LEADING = 3, 4, 7, 8, 11, 12  # attributes of a descriptor
 BATCH_COUNT, BATCH_STEP = 5, 6  # attributes of a layout
-WORKSPACE, ALIGNMENT_A = 1, 5  # attributes of a preference; the alignments of B, C and D follow
+WORKSPACE, REDUCTIONS, ALIGNMENT_A = 1, 3, 5  # attributes of a preference; the alignments of B, C and D follow
+IN_FLOAT = 2  # the parts of a sum, which several blocks compute, are kept and added up as float32
 PLAIN = 1
 BIAS = 4  # adds the vector to each column of the result
 GELU, GELU_BIAS = 160, 164  # tanh's form of it; what it is of is written to the extra matrix
 GELU_SLOPE = 192  # times gelu's slope at the extra matrix
-SUMS_A, SUMS_B = (
-    256,
-    512,
-)  # writes the sums of the first or second factor, over what the product sums over, to the vector
+SUMS_A, SUMS_B = 256, 512  # writes the first or second factor's sums, over what the product sums over, to the vector
+UNSUPPORTED = 15
 STATUS = {
     1: "not initialized",
     3: "alloc failed",
@@ -44,7 +43,7 @@ STATUS = {
     11: "mapping error",
     13: "execution failed",
     14: "internal error",
-    15: "not supported",
+    UNSUPPORTED: "not supported",
     16: "license error",
 }
 
@@ -199,6 +198,8 @@ class Library:
             self.set(self.MatmulPreferenceSetAttribute, preference, WORKSPACE, ctypes.c_uint64(workspace))
             for i, multiple in enumerate((a, b, out, out)):
                 self.set(self.MatmulPreferenceSetAttribute, preference, ALIGNMENT_A + i, ctypes.c_uint32(multiple))
+            if product.dtype == "bfloat16":
+                self.set(self.MatmulPreferenceSetAttribute, preference, REDUCTIONS, ctypes.c_uint32(IN_FLOAT))
             yield preference
         finally:
             self.MatmulPreferenceDestroy(preference)
@@ -234,8 +235,8 @@ class Plan:
 
     def run(
         self, a: int, b: int, out: int, vector: int | None, extra: int | None, workspace: tuple[int, int], stream: int
-    ) -> None:
-        """Enqueue the product on a stream.
+    ) -> bool:
+        """Enqueue the product on a stream. False, and nothing is done, where it cannot be computed after all.
 
         Args:
             a, b, out, vector, extra: addresses; None for what the epilogue has no use for.
@@ -243,19 +244,21 @@ class Plan:
             stream: its address.
         """
         if vector is None and extra is None:
-            self._run(a, b, out, workspace, stream)
-            return
+            return self._run(a, b, out, workspace, stream)
         with self._lock:  # the descriptor holds these addresses, and workers may share it
             setter = self._library.MatmulDescSetAttribute
             for attribute, address in ((VECTOR, vector), (EXTRA, extra)):
                 if address is not None:
                     self._library.set(setter, self._descriptor, attribute, _POINTER(address))
-            self._run(a, b, out, workspace, stream)
+            return self._run(a, b, out, workspace, stream)
 
     def _run(self, a, b, out, workspace, stream):
         of_a, of_b, of_out = self._layouts
         ways = (self._handle, self._descriptor, self._one, a, of_a, b, of_b, self._zero, out, of_out, out, of_out)
-        check(self._library.Matmul(*ways, self._algorithm, *workspace, stream), "product")
+        status = self._library.Matmul(*ways, self._algorithm, *workspace, stream)
+        if status != UNSUPPORTED:
+            check(status, "product")
+        return status != UNSUPPORTED
 
 
 def check(status: int, what: str) -> None:
@@ -273,7 +276,7 @@ def find() -> Library | None:
 
 
 def _paths() -> Iterator[str]:
-    with contextlib.suppress(ImportError, RuntimeError):  # which its errors are
+    with contextlib.suppress(ImportError, RuntimeError, OSError):  # which its errors are
         from cuda import pathfinder
 
         yield pathfinder.load_nvidia_dynamic_lib("cublasLt").abs_path

@@ -113,7 +113,7 @@ def _batches(left, right):
     """The product of matrices or batches of them, as few calls as possible."""
     if left.ndim > 2 and right.ndim == 2:  # one product of many rows, where they are evenly apart
         rows = left.shape[:-1]
-        if _step(rows, left.strides[:-1]) is not None:
+        if left.size and _step(rows, left.strides[:-1]) is not None:
             return _batches(left.reshape(-1, left.shape[-1]), right).reshape(*rows, right.shape[1])
     batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     n, k, m = *left.shape[-2:], right.shape[-1]
@@ -204,7 +204,9 @@ def _run(a, of_a, b, of_b, out, of_out, count, epilogue=None, vector=None, extra
         return False
     stream = cupy.cuda.get_current_stream().ptr
     workspace = _workspace(device, stream) if plan.workspace else (0, 0)
-    plan.run(*addresses, workspace, stream)
+    if not plan.run(*addresses, workspace, stream):
+        _plans[key] = None
+        return False
     return True
 
 

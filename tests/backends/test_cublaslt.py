@@ -70,6 +70,7 @@ def test_what_algorithms_may_rely_on(library):
         assert read(get, preference, cublaslt.WORKSPACE, UNSIGNED) == 32 << 20
         found = [read(get, preference, cublaslt.ALIGNMENT_A + i, INT) for i in range(4)]
         assert found == [256, 16, 2, 2]
+        assert read(get, preference, cublaslt.REDUCTIONS, INT) == cublaslt.IN_FLOAT
 
 
 def test_a_value_of_a_wrong_type_is_refused(library):
@@ -93,6 +94,8 @@ def test_enumerators_are_those_of_the_header(library):
         "CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT": cublaslt.BATCH_COUNT,
         "CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET": cublaslt.BATCH_STEP,
         "CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES": cublaslt.WORKSPACE,
+        "CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK": cublaslt.REDUCTIONS,
+        "CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE": cublaslt.IN_FLOAT,
         "CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES": cublaslt.ALIGNMENT_A,
         "CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES": cublaslt.ALIGNMENT_A + 3,
         "CUBLASLT_EPILOGUE_DEFAULT": cublaslt.PLAIN,

@@ -92,7 +92,9 @@ def test_vectors(dtype):
         close(products().matmul(a, b), a, b, dtype)
 
 
-@pytest.mark.parametrize("shapes", [((0, 3), (3, 2)), ((2, 0), (0, 3)), ((2, 3), (3, 0)), ((0, 2, 3), (3, 2))])
+@pytest.mark.parametrize(
+    "shapes", [((0, 3), (3, 2)), ((2, 0), (0, 3)), ((2, 3), (3, 0)), ((0, 2, 3), (3, 2)), ((4, 2, 0), (0, 3))]
+)
 def test_nothing(shapes):
     a, b = (cupy().zeros(shape, np.float32) for shape in shapes)
     close(products().matmul(a, b), a, b, "float32")
@@ -114,18 +116,18 @@ def rounded(x):
 
 def test_tf32(xp):
     random = np.random.default_rng(2)
-    a, b = random.standard_normal((2, 8, 8)).astype(np.float32)
+    a, b = random.standard_normal((2, 128, 128)).astype(np.float32)  # worth a tensor core's while
     ours = products()
     with xp.rounding("tf32"):
         assert ours.current_rounding() == "tf32"
         found = xp.matmul(cupy().asarray(a), cupy().asarray(b)).get()
     exact = a.astype(float) @ b.astype(float)
-    assert 1e-5 < np.abs(found - exact).max() < 1e-2
+    assert 1e-3 < np.abs(found - exact).max() < 0.1
     if not emulated.real_device():
-        np.testing.assert_allclose(found, rounded(a).astype(float) @ rounded(b).astype(float), atol=1e-6)
+        np.testing.assert_allclose(found, rounded(a).astype(float) @ rounded(b).astype(float), atol=1e-4)
     assert ours.current_rounding() == "float32"
     found = xp.matmul(cupy().asarray(a), cupy().asarray(b)).get()
-    np.testing.assert_allclose(found, exact, atol=1e-5)
+    np.testing.assert_allclose(found, exact, atol=1e-4)
     with pytest.raises(ValueError, match="float32 or tf32, not to float16"), xp.rounding("float16"):
         pass
 
@@ -148,12 +150,12 @@ def test_a_recorded_product(xp):
     stream = cupy().cuda.Stream(non_blocking=True)
     with stream:
         eager = xp.matmul(a, b.T).get()
-        before = stand_in.emulation().counts()
+        planned = dict(products()._plans)
         stream.begin_capture()
         out = xp.matmul(a, b.T)
         graph = stream.end_capture()
-        assert stand_in.emulation().counts()["descriptors"] == before["descriptors"]
-        assert not (out.get() == eager).any()
+        assert products()._plans == planned
+        out[...] = 0  # as the memory of the eager product, its numbers in it, may have been given to this one
         graph.launch(stream)
         np.testing.assert_array_equal(out.get(), eager)
         a[...] = a * 2
@@ -183,14 +185,24 @@ def test_without_the_library(monkeypatch, dtype):
 
 def test_products_that_it_has_no_algorithm_for(xp):
     ours = products()
-    ours._plans.clear()
     a = cupy().asarray(np.arange(12.0, dtype=np.float32).reshape(3, 4))
-    with stand_in.emulation().refusing(cublaslt.PLAIN):
+    with stand_in.refusing(cublaslt.PLAIN):
         close(xp.matmul(a, a.T), a, a.T, "float32")
         out = cupy().zeros((3, 3), np.float32)
         ours.product(a, a.T, out)
         close(out, a, a.T, "float32")
+
+
+def test_an_algorithm_that_turns_out_not_to_be_one(xp, monkeypatch):
+    """The library may say so when it is to run it; it is not asked again."""
+    ours, asked = products(), []
+    a = cupy().asarray(np.arange(12.0, dtype=np.float32).reshape(3, 4))
+    monkeypatch.setattr(ours.library(), "Matmul", lambda *arguments: asked.append(1) or cublaslt.UNSUPPORTED)
     ours._plans.clear()
+    for _ in range(2):
+        close(xp.matmul(a, a.T), a, a.T, "float32")
+    ours._plans.clear()
+    assert asked == [1]
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float16"])

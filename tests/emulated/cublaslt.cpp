@@ -39,6 +39,7 @@ struct Layout {
 
 struct Preference {
     uint64_t workspace;
+    uint32_t reductions;
     uint32_t alignments[4];
 };
 
@@ -67,7 +68,6 @@ struct Call {
 
 std::mutex lock;
 std::atomic<uint64_t> counts[COUNTS];
-uint32_t refused;  // bits of epilogues that no algorithm has
 int (*recorder)(uint64_t) = nullptr;
 std::map<uint64_t, Call> recorded;
 
@@ -240,10 +240,11 @@ int cublasLtMatrixLayoutSetAttribute(Layout *layout, int attribute, const void *
 
 int cublasLtMatrixLayoutGetAttribute(Layout *, int, void *, size_t, size_t *) { return UNSUPPORTED; }
 
-int cublasLtMatmulPreferenceCreate(Preference **made) { return make(made, Preference{0, {256, 256, 256, 256}}); }
+int cublasLtMatmulPreferenceCreate(Preference **made) { return make(made, Preference{0, 7, {256, 256, 256, 256}}); }
 
 int cublasLtMatmulPreferenceSetAttribute(Preference *preference, int attribute, const void *from, size_t size) {
     if (attribute == 1) return set(preference->workspace, from, size);
+    if (attribute == 3) return set(preference->reductions, from, size);
     return attribute < 5 || attribute > 8 ? INVALID : set(preference->alignments[attribute - 5], from, size);
 }
 
@@ -259,11 +260,11 @@ int cublasLtMatmulAlgoGetHeuristic(void *, const Described *how, const Layout *a
                                    int *count) {
     counts[HEURISTICS]++;
     *count = 0;
-    if (wanted < 1 || c != out || !valid(*how, *a, *b, *out)) {
+    bool rounds = out->type == BFLOAT16 && preference->reductions != 2;  // what it adds up in several parts
+    if (wanted < 1 || c != out || rounds || !valid(*how, *a, *b, *out)) {
         counts[MISTAKES]++;
         return INVALID;
     }
-    if (how->epilogue & refused) return UNSUPPORTED;
     uint64_t kind = kind_of(*how, *a, *b, *out);
     size_t workspace = kind % 2 && preference->workspace >= WORKSPACE ? WORKSPACE : 0;
     *found = Found{{kind, workspace, {}, {}}, workspace, SUCCESS, 1.0f, {}};
@@ -295,7 +296,6 @@ int cublasLtMatmul(void *, const Described *how, const void *alpha, const char *
 }
 
 uint64_t emulated_count(int what) { return counts[what]; }
-void emulated_refuse(uint32_t epilogues) { refused = epilogues; }
 void emulated_recorder(int (*function)(uint64_t)) { recorder = function; }
 void emulated_replay(uint64_t ticket) { compute(recorded[ticket]); }
 }

@@ -68,15 +68,6 @@ class Emulation:
         """How many of each were asked for so far, and how many asked for the impossible."""
         return {name: self._library.emulated_count(i) for i, name in enumerate(_COUNTS)}
 
-    @contextlib.contextmanager
-    def refusing(self, epilogues: int) -> Iterator[None]:
-        """Inside, no algorithm has one of these epilogues, given by their bits."""
-        self._library.emulated_refuse(ctypes.c_uint32(epilogues))
-        try:
-            yield
-        finally:
-            self._library.emulated_refuse(ctypes.c_uint32(0))
-
 
 @functools.cache
 def emulation() -> Emulation:
@@ -85,6 +76,25 @@ def emulation() -> Emulation:
     if state is None:
         pytest.skip("asks the stand-in for cuBLASLt, and here is the library")
     return Emulation(state)
+
+
+@contextlib.contextmanager
+def refusing(epilogues: int) -> Iterator[None]:
+    """Inside, the library has no algorithm with one of these epilogues, given by their bits: the real one, too."""
+    from tinyformer.backends.cupy import products
+
+    plan = binding.Library.plan
+
+    def refuse(library, handle, product, workspace):
+        return None if product.epilogue & epilogues else plan(library, handle, product, workspace)
+
+    products._plans.clear()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(binding.Library, "plan", refuse)
+            yield
+    finally:
+        products._plans.clear()
 
 
 def install() -> None:
