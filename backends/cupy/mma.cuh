@@ -1,7 +1,7 @@
 // The instructions of tensor cores, and of copies that go on while a kernel computes, each as a function.
 //
-// Beside the PTX stands what it means in C++, which tests run on the CPU. Layouts are those of the PTX ISA manual
-// (9.7.14, "Warp Level Matrix Multiply-Accumulate Instructions"). A warp multiplies together: each of its 32 lanes
+// Beside the PTX stands what it means in C++, which tests run on the CPU. Layouts are those of the PTX ISA manual,
+// under "Matrix Fragments for mma.m16n8k16" and "for mma.m16n8k8". A warp multiplies together: each of its 32 lanes
 // holds a few numbers of each matrix, those which belong to its group (lane / 4) and to its place in the group (lane %
 // 4):
 //

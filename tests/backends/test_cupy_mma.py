@@ -67,8 +67,8 @@ def instruction(cupy_backend):
 
     from tinyformer.backends.cupy.sources import text
 
-    def launch(name, *arguments, options=()):
-        module = cupy.RawModule(code=text("mma.cuh") + INSTRUCTIONS, options=("--std=c++17", "-DREAL=float", *options))
+    def launch(name, *arguments, options=("-DREAL=float",), header="mma.cuh", code=INSTRUCTIONS):
+        module = cupy.RawModule(code=text(header) + code, options=("--std=c++17", *options))
         placed = [cupy.asarray(x) if isinstance(x, np.ndarray) else x for x in arguments]
         module.get_function(name)((1,), (32,), tuple(placed))
         return [x.get() for x in placed if hasattr(x, "get")]
@@ -146,9 +146,34 @@ def test_rounding(instruction):
     np.testing.assert_allclose(powers[:-1], expected, rtol=1e-6, atol=1e-37)
 
 
-@pytest.mark.parametrize("options", [(), ("-DEAGER",)])
+@pytest.mark.parametrize("options", [("-DREAL=float",), ("-DREAL=float", "-DEAGER")])
 def test_copies_under_way(instruction, options):
     x = np.arange(1, 161, dtype=np.float32)
     _, found = instruction("copied", x, np.zeros_like(x), np.int32(20), options=options)
     x[80:128] = x[148:] = 0
     np.testing.assert_array_equal(found, np.roll(x, -4))
+
+
+PLACES = """
+extern "C" __global__ void places(int* at, int rows) {
+    for (int i = threadIdx.x; i < rows * CHUNKS; i += blockDim.x) at[i] = chunk_at(i / CHUNKS, i % CHUNKS);
+}
+"""
+
+
+@pytest.mark.parametrize("real", ["float", "bfloat16"])
+@pytest.mark.parametrize("width", [32, 64, 128])
+def test_all_banks_work_at_once(width, real, instruction):
+    """What lanes read together lies in 32 different words modulo 128 bytes: 8 rows of a matrix, or a TF32 operand."""
+    chunks, rows = width * (4 if real == "float" else 2) // 16, 64
+    options = (f"-DREAL={real}", f"-DWIDTH={width}", "-DSTRIPS=1")
+    blank = np.zeros((rows, chunks), np.int32)
+    (at,) = instruction("places", blank, np.int32(rows), options=options, header="mma_tiles.cuh", code=PLACES)
+    np.testing.assert_array_equal(np.sort(at.ravel()), 16 * np.arange(rows * chunks))
+    banks = np.sort(at.reshape(-1, 8, chunks) % 128 // 16, axis=1)
+    assert (banks == np.arange(8)[:, None]).all()
+    if real == "float":  # rows 2 place, channels `group`, of the right side in `weigh`
+        for row in range(0, rows, 8):
+            for i in range(2):
+                words = at[row + 2 * PLACE + i, GROUP // 4] // 4 + GROUP % 4
+                assert len(set(words % 32)) == 32
