@@ -29,7 +29,7 @@ import numpy as np
 
 COMPILER = "g++"
 ORDERS = ("forward", "reverse", "shuffled")  # in which the threads of a block, and the blocks, take turns
-MAX_THREADS, MAX_SHARED, STATIC_SHARED = 1024, 227 << 10, 48 << 10
+MAX_THREADS, MAX_SHARED = 1024, 227 << 10
 MAX_GRID = (2**31 - 1, 65535, 65535)
 
 _HEADERS = Path(__file__).parent
