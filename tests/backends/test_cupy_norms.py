@@ -92,14 +92,21 @@ def test_one_array_that_begins_anywhere(dtype, layout, cupy_backend):
     compare(cupy_backend, "layer_norm", norm(True, True), arrays, dtype, TOLERANCE, layout=layout)
 
 
+@pytest.mark.parametrize("layout", [("plain",) * i + ("turned",) + ("plain",) * (4 - i) for i in (0, 3, 4)])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rows_that_are_not_contiguous(dtype, cupy_backend):
-    def strided(function, to):
-        inner = norm(True, True)(function, to)
-        return lambda x, weight, bias, residual: inner(x[:, 1:], weight, bias, residual[1:].T)
+def test_rows_that_are_not_contiguous(dtype, layout, cupy_backend):
+    arrays = inputs((6, 64), biased=True, added=True)
+    compare(cupy_backend, "layer_norm", norm(True, True), arrays, dtype, TOLERANCE, layout=layout)
 
-    arrays = [drawn(6, 65), drawn(64, seed=2), drawn(64, seed=3), drawn(65, 6, seed=4)]
-    compare(cupy_backend, "layer_norm", strided, arrays, dtype, tolerance=TOLERANCE)
+
+@pytest.mark.parametrize(("shape", "more"), [((1, 16385), (1, 16385)), ((3, 8), (8,))])
+def test_what_the_kernel_cannot_do_is_left_to_the_definition(shape, more, cupy_backend):
+    """Rows that are too long, and a residual that is repeated."""
+    arrays = drawn(*shape), np.ones(shape[-1]), drawn(*more, seed=4)
+    x, weight, residual = (Tensor(cupy_backend.from_host(array.astype(np.float32))) for array in arrays)
+    total = (x + residual).numpy().astype(np.float64)
+    expected = total / np.sqrt((total**2).mean(axis=-1, keepdims=True))
+    np.testing.assert_allclose(fused.rms_norm(x, weight, residual).numpy(), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("added", [None, 0.3])
