@@ -116,6 +116,26 @@ class Backend:
         """
         return lambda arrays: function({name: self.from_host(array) for name, array in arrays.items()})
 
+    def devices(self) -> int:
+        """How many there are that arrays can live on."""
+        return 1
+
+    def on(self, device: int) -> AbstractContextManager[Any]:
+        """Inside, arrays are made, and kernels run, on the device of this number, counted from 0."""
+        return contextlib.nullcontext()
+
+    def copy(self, source: Array, targets: list[Array]) -> None:
+        """Put the numbers of an array into others of its shape and dtype, which may live on other devices."""
+        for target in targets:
+            target[...] = source
+
+    def add_up(self, arrays: list[Array]) -> None:
+        """Replace arrays of one shape, each on a device of its own, by their sum, so that all have the same bits."""
+        total = arrays[0]
+        for array in arrays[1:]:
+            total = total + array
+        self.copy(total, arrays)
+
     def from_host(self, array: Any, dtype: Any = None) -> Array:
         """A NumPy array, a list or a number as an array of this backend."""
         return self._namespace.asarray(array, dtype=dtype)

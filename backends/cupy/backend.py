@@ -20,7 +20,7 @@ import numpy as np
 from cupyx.scipy import special
 
 from ..contract import Array, Backend
-from . import device, lookup, products
+from . import collective, device, lookup, products
 from .graphs import Recorded
 from .kernels import KERNELS, UPDATES
 from .random import DeviceGenerator
@@ -73,6 +73,20 @@ class CupyBackend(Backend):
     def memory(self) -> tuple[int, int, int]:
         """Bytes of the device that are free, that it has, and that arrays take."""
         return device.memory()
+
+    # Several devices
+
+    def devices(self) -> int:
+        return cupy.cuda.runtime.getDeviceCount()
+
+    def on(self, device: int) -> AbstractContextManager[Any]:
+        return cupy.cuda.Device(device)
+
+    def copy(self, source: Array, targets: list[Array]) -> None:
+        collective.copy(source, targets)
+
+    def add_up(self, arrays: list[Array]) -> None:
+        collective.add_up(arrays)
 
     # Types
 

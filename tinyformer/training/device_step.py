@@ -10,6 +10,7 @@ Read before: `step.py`, which does the same on the CPU. Read next: `loop.py`, `b
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,81 @@ from .optimizer import AdamW, FlatParameters
 from .step import DROPOUT, Outcome, split
 
 _BATCH = "batch."  # before the names of a batch's arrays
+ROWS = "rows"  # an array without elements: its length is the number of rows of all devices together
+
+
+class Replica:
+    """A model on a device, with all that a step changes there.
+
+    Args:
+        model: whose parameters `flat` holds.
+        objective: gives the loss.
+        flat: parameters and gradients.
+        optimizer: changes the parameters.
+        micros: forward passes, one after the other, to cut a batch into.
+        rounding: of the products of float32 matrices; see `Backend.rounding`.
+    """
+
+    def __init__(
+        self, model: Any, objective: Any, flat: FlatParameters, optimizer: AdamW, *, micros: int, rounding: str
+    ) -> None:
+        self.model, self.flat, self.optimizer = model, flat, optimizer
+        self._objective, self._micros, self._rounding = objective, micros, rounding
+        self._updates = updates.of(flat)
+
+    def gradient(self, arrays: dict[str, Array]) -> Array:
+        """Put the gradient of the batch's mean loss into the flat storage.
+
+        Args:
+            arrays: from `DeviceStep.prepare`.
+
+        Returns:
+            The loss, a scalar; of part of a batch, its part of the batch's loss.
+        """
+        flat = self.flat
+        given = {name.removeprefix(_BATCH): array for name, array in arrays.items() if name.startswith(_BATCH)}
+        ours = Batch(**given, total=1.0 if "weights" in given else None)  # see `Batch.normalised`
+        whole = ours
+        if ROWS in arrays:
+            each = ours.targets.size // len(ours)  # targets of a row, where none has a weight
+            total = each * arrays[ROWS].shape[0] if ours.total is None else ours.total
+            whole = Batch(arrays[ROWS], ours.targets, total=total)
+        loss, row = None, 0
+        with flat.backend.rounding(self._rounding):
+            for part in split(ours, self._micros):
+                rows, row = slice(row, row + len(part)), row + len(part)
+                rng = flat.backend.generator_of(arrays["keys"][rows]) if "keys" in arrays else None
+                found = self._objective.loss(self.model, part, whole=whole, rng=rng)
+                flat.gather(backward(found), first=loss is None, put=self._updates.gather)
+                loss = found.array if loss is None else loss + found.array
+        return loss
+
+    def update(self, loss: Array, numbers: Array) -> Array:
+        """Move the parameters, if loss and gradient are finite.
+
+        Args:
+            loss: of the whole batch, a scalar.
+            numbers: of the step; see `updates`.
+
+        Returns:
+            The loss, the gradient's norm, and two more.
+        """
+        flat, optimizer, xp = self.flat, self.optimizer, self.flat.backend
+        outcome = self._updates.judge(flat.gradients, loss, numbers)
+        for place, factor in flat.groups:
+            self._updates.adamw_recorded(
+                *(array[place] for array in (flat.values, flat.gradients, optimizer.first, optimizer.second)),
+                None if flat.working is None else flat.working[place],
+                numbers=numbers,
+                outcome=outcome,
+                beta1=optimizer.beta1,
+                beta2=optimizer.beta2,
+                epsilon=optimizer.epsilon,
+                weight_decay=optimizer.weight_decay,
+                decay_end=min(max(flat.decay_end, place.start), place.stop) - place.start,
+                rate=factor,
+            )
+        return xp.concat([xp.astype(xp.reshape(loss, (1,)), outcome.dtype), outcome])
 
 
 class DeviceStep:
@@ -60,10 +136,11 @@ class DeviceStep:
         record: bool = True,
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self._model, self._objective, self._flat, self._optimizer = model, objective, flat, optimizer
-        self._micros, self._clip, self._seed, self._rounding = micros, clip, seed, rounding
-        self._updates = updates.of(flat)
-        self._run = flat.backend.recorded(self._step, record=record, warn=warn)
+        self._objective, self._clip, self._seed = objective, clip, seed
+        self._first = Replica(model, objective, flat, optimizer, micros=micros, rounding=rounding)
+        self._xp = flat.backend
+        self._recorded = functools.partial(self._xp.recorded, record=record, warn=warn)
+        self._run = self._recorded(self._step)
         self._found: Array | None = None
 
     def prepare(self, batch: Batch, step: int) -> dict[str, np.ndarray]:
@@ -74,8 +151,8 @@ class DeviceStep:
             step: counted from 1.
         """
         arrays = {_BATCH + name: array for name, array in self._objective.fixed(batch).arrays.items()}
-        if self._model.config.dropout:
-            arrays["keys"] = self._flat.backend.keys(self._seed, DROPOUT, step, rows=range(len(batch)))
+        if self._first.model.config.dropout:
+            arrays["keys"] = self._xp.keys(self._seed, DROPOUT, step, rows=range(len(batch)))
         return arrays
 
     def start(self, prepared: dict[str, np.ndarray], *, learning_rate: float, step: int) -> None:
@@ -86,47 +163,21 @@ class DeviceStep:
             learning_rate: of this step.
             step: counted from 1.
         """
-        beta1, beta2 = self._optimizer.beta1, self._optimizer.beta2
-        numbers = np.array([learning_rate, 1 - beta1**step, 1 - beta2**step, self._clip], self._flat.values.dtype)
-        self._found = self._run(prepared | {"numbers": numbers})["found"]
+        self._found = self._begin(prepared, self._numbers(learning_rate, step))
 
     def finish(self) -> Outcome:
         """Wait for the step that was started last, and tell what it did."""
-        loss, norm = self._flat.backend.to_host(self._found).tolist()[:2]
+        loss, norm = self._xp.to_host(self._found).tolist()[:2]
         return Outcome(loss, norm, math.isfinite(loss) and math.isfinite(norm))
 
-    def _step(self, arrays: dict[str, Array]) -> dict[str, Array]:
-        """The whole step, without a look at any number: `found` are the loss, the gradient's norm, and two more."""
-        flat, optimizer, numbers = self._flat, self._optimizer, arrays["numbers"]
-        xp = flat.backend
-        with xp.rounding(self._rounding):
-            loss = self._gradient(arrays)
-        outcome = self._updates.judge(flat.gradients, loss, numbers)
-        for place, factor in flat.groups:
-            self._updates.adamw_recorded(
-                *(array[place] for array in (flat.values, flat.gradients, optimizer.first, optimizer.second)),
-                None if flat.working is None else flat.working[place],
-                numbers=numbers,
-                outcome=outcome,
-                beta1=optimizer.beta1,
-                beta2=optimizer.beta2,
-                epsilon=optimizer.epsilon,
-                weight_decay=optimizer.weight_decay,
-                decay_end=min(max(flat.decay_end, place.start), place.stop) - place.start,
-                rate=factor,
-            )
-        return {"found": xp.concat([xp.reshape(loss, (1,)), outcome])}
+    def _numbers(self, learning_rate: float, step: int) -> np.ndarray:
+        beta1, beta2 = self._first.optimizer.beta1, self._first.optimizer.beta2
+        numbers = [learning_rate, 1 - beta1**step, 1 - beta2**step, self._clip]
+        return np.array(numbers, self._first.flat.values.dtype)
 
-    def _gradient(self, arrays: dict[str, Array]) -> Array:
-        """Put the gradient of the batch's mean loss into the flat storage; the loss, a scalar."""
-        flat = self._flat
-        given = {name.removeprefix(_BATCH): array for name, array in arrays.items() if name.startswith(_BATCH)}
-        whole = Batch(**given, total=1.0 if "weights" in given else None)  # see `Batch.normalised`
-        total, row = None, 0
-        for part in split(whole, self._micros):
-            rows, row = slice(row, row + len(part)), row + len(part)
-            rng = flat.backend.generator_of(arrays["keys"][rows]) if "keys" in arrays else None
-            loss = self._objective.loss(self._model, part, whole=whole, rng=rng)
-            flat.gather(backward(loss), first=total is None, put=self._updates.gather)
-            total = loss.array if total is None else total + loss.array
-        return total
+    def _begin(self, prepared: dict[str, np.ndarray], numbers: np.ndarray) -> Array:
+        return self._run(prepared | {"numbers": numbers})["found"]
+
+    def _step(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        """The whole step, without a look at any number."""
+        return {"found": self._first.update(self._first.gradient(arrays), arrays["numbers"])}

@@ -44,6 +44,8 @@ class FlatParameters:
         decay_end: numbers before the first parameter with less than two axes.
         groups: stretches of the storage, in its order, each with the factor on its learning rate.
         backend: the array namespace.
+        rates: as given.
+        working_dtype: of `working`, as given.
     """
 
     def __init__(
@@ -53,7 +55,8 @@ class FlatParameters:
         *,
         working: str | None = None,
     ) -> None:
-        rates = rates or {}
+        self.rates, self.working_dtype = rates or {}, working
+        rates = self.rates
         matrices = [name for name, tensor in parameters.items() if tensor.ndim >= 2]
         matrices.sort(key=lambda name: name not in rates)
         others = [name for name, tensor in parameters.items() if tensor.ndim < 2]
