@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import emulated
@@ -62,6 +62,7 @@ def compare(xp, function, reference, arrays, dtype, *, turned=()):
 
 
 @given(data=st.data())
+@settings(max_examples=30)
 def test_values_and_gradients(xp, data):
     dtype = data.draw(st.sampled_from(sorted(TOLERANCE)))
     random = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import emulated
@@ -69,7 +69,20 @@ def close(found, a, b, dtype):
     np.testing.assert_allclose(found.get().astype(float), expected, atol=bound)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_layout(kind, dtype):
+    random = np.random.default_rng(7)
+    batches = [((), ()), ((3,), ()), ((2, 3), (2, 3)), ((), (3,)), ((3,), (2, 3)), ((2, 1), (2, 3))]
+    for first, second in [((*batch, 4, 6), (*other, 6, 5)) for batch, other in batches]:
+        a, b = random.standard_normal(first).astype(dtype), random.standard_normal(second).astype(dtype)
+        for other in KINDS:
+            factors = lying(a, kind), lying(b, other)
+            close(products().matmul(*factors), *factors, dtype)
+
+
 @given(data=st.data())
+@settings(max_examples=60)
 def test_every_layout_and_batch(data):
     dtype = data.draw(st.sampled_from(sorted(TOLERANCE)))
     random = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
@@ -141,6 +154,17 @@ def test_a_kind_of_product_is_planned_once(xp):
         xp.matmul(a, b.T)
     made = {name: count - before[name] for name, count in stand_in.emulation().counts().items()}
     assert made == {"descriptors": 2, "layouts": 6, "heuristics": 2, "products": 6, "mistakes": 0}
+
+
+def test_the_memory_that_algorithms_work_in_is_kept(xp):
+    arrays = [cupy().asarray(np.ones((n, n), np.float32)) for n in range(1, 9)]  # some of which ask for it
+    for a in arrays:
+        xp.matmul(a, a)
+    before = dict(products()._workspaces)
+    for a in arrays:
+        xp.matmul(a, a)
+    assert before or emulated.real_device()
+    assert all(products()._workspaces[key] is memory for key, memory in before.items())
 
 
 def test_a_recorded_product(xp):
