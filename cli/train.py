@@ -131,6 +131,7 @@ def _elsewhere() -> str:
     "Of computations. A GPU has tf32 (float32, factors of products rounded) and bfloat16, too, with float32 weights.",
 )
 @_option("threads", int, "Worker threads on the CPU.", chosen="all cores")
+@_option("devices", int, "GPUs that share each batch, the first ones of CUDA_VISIBLE_DEVICES.")
 @click.option("--overfit-one-batch", is_flag=True, help="Train on one batch only; its loss must go to 0.")
 @click.option("--dry-run", is_flag=True, help="Show sizes, FLOPs and memory, take one step, and stop.")
 @click.option("--log-format", type=Choice(FORMATS), default="auto", show_default=True, help="Of the progress.")

@@ -86,6 +86,8 @@ def test_the_end_tells_the_speed_of_a_run_that_was_long_enough():
     assert len(describe(end | {"flops_per_second": None, "peak_flops_per_second": None}).splitlines()) == 2
     speed = describe(end | {"flops_per_second": 128.4e9, "peak_flops_per_second": 200e9}).splitlines()[1]
     assert speed == "steps did 128 GFLOP/s of matrix products, 64 % of the 200 GFLOP/s that as many threads reach"
+    speed = describe(end | {"flops_per_second": 128.4e9, "peak_flops_per_second": None}).splitlines()[1]
+    assert speed == "steps did 128 GFLOP/s of matrix products"  # by a GPU
 
 
 def test_a_sample_says_what_its_marks_mean():

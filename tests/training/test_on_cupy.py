@@ -1,17 +1,19 @@
 """Training on a device: NumPy's losses, the same bits by graph and call by call, and runs that change the machine."""
 
+import contextlib
 import dataclasses
 import math
 import os
+import shutil
 import signal
 
 import numpy as np
 import pytest
 from tiny_runs import Events, result
 
-from tests.emulated import real_device
+from tests.emulated import available, real_device
 from tests.objectives.made import OBJECTIVES, SHAPES, V, draw_rows, generators
-from tinyformer import load, tensor
+from tinyformer import backends, load, tensor
 from tinyformer.errors import TinyformerError
 from tinyformer.models import ModelConfig, build
 from tinyformer.training import checkpoint
@@ -59,6 +61,26 @@ def test_fewer_digits_give_nearly_the_same_losses_and_whole_weights(configs, tmp
         if array.size > 8:  # with more digits than a bfloat16 has
             assert (array.view(np.uint32) & 0xFFFF).any(), name
     assert load(tmp_path / "cupy", backend="numpy").tokens.weight.dtype == np.float32
+
+
+def test_a_run_on_two_gpus_goes_on_with_one_and_on_the_cpu(configs, tmp_path):
+    """The losses of one GPU but for rounding, and the same bits after an interruption."""
+    with contextlib.nullcontext() if real_device() else available(2):
+        if backends.get("cupy").devices() < 2:
+            pytest.skip("there is one device")
+        config = configs["causal"].replace(backend="cupy", devices=2, steps=6, save_every=3, warmup=0)
+        for name in ("whole", "parts"):
+            train(config, Events(), out=tmp_path / name)
+        shutil.rmtree(tmp_path / "parts" / "checkpoints" / "step-000006")
+        resume(tmp_path / "parts", events := Events())
+        assert not events.of("warning")
+        assert result(tmp_path / "parts") == result(tmp_path / "whole")
+        train(config.replace(backend="numpy", devices=1), Events(), out=tmp_path / "numpy")
+        assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "numpy"), abs=1e-4)
+        resume(tmp_path / "whole", events := Events(), {"steps": 7, "devices": 1})
+        assert "devices was 2 and is 1" in events.of("warning")[0]["message"]
+        resume(tmp_path / "parts", Events(), {"steps": 7, "backend": "numpy"})
+    assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), abs=1e-4)
 
 
 class Steps:

@@ -1,5 +1,7 @@
 """What a model computes in is one thing, what is kept of it another: float32, which every backend can go on with."""
 
+import types
+
 import numpy as np
 import pytest
 from tiny_runs import Events, result
@@ -8,6 +10,7 @@ from tests.objectives.made import make
 from tinyformer import backends, load
 from tinyformer.errors import UsageError
 from tinyformer.training import checkpoint, updates
+from tinyformer.training.choices import machine_for
 from tinyformer.training.config import RunConfig
 from tinyformer.training.fingerprint import differences, fingerprint
 from tinyformer.training.optimizer import AdamW, FlatParameters
@@ -27,6 +30,18 @@ def test_a_precision_of_a_gpu_needs_one(config, tmp_path, precision, monkeypatch
     with pytest.raises(UsageError, match="there is no NVIDIA GPU; or leave --precision out"):
         train(asked, Events(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_devices_are_gpus_that_are_there(config, tmp_path, monkeypatch):
+    several = config.replace(devices=3)
+    with pytest.raises(UsageError, match="--devices 3 is of GPUs, and the run is on the CPU; leave it out"):
+        train(several, Events(), out=tmp_path / "run")
+    monkeypatch.setattr(backends, "get", lambda name: types.SimpleNamespace(name="cupy", devices=lambda: 2))
+    with pytest.raises(UsageError, match="--devices is 3, and there are 2 GPUs; lower it"):
+        machine_for(several)
+    with pytest.raises(UsageError, match=r"--devices \(2\) is more than --batch-size \(1\); lower it"):
+        machine_for(config.replace(devices=2, batch_size=1))
+    assert machine_for(config.replace(devices=2)) == "cupy"
 
 
 def test_what_is_kept_is_float32():

@@ -163,7 +163,20 @@ def machine_for(config: RunConfig) -> str:
         if config.backend == "auto":
             reason = f"the cupy backend cannot run: {backends.available()['cupy']}; or leave --precision out"
         raise UsageError(f"--precision {config.precision} needs a GPU, and {reason}")
+    check_devices(config.replace(backend=name))
     return name
+
+
+def check_devices(config: RunConfig) -> None:
+    """Raise a UsageError unless as many GPUs can share a run's batches as it asks for."""
+    if config.devices == 1:
+        return
+    if config.backend == "numpy":
+        raise UsageError(f"--devices {config.devices} is of GPUs, and the run is on the CPU; leave it out")
+    if config.devices > (there := backends.get(config.backend).devices()):
+        raise UsageError(f"--devices is {config.devices}, and there are {there} GPUs; lower it")
+    if config.devices > config.batch_size:
+        raise UsageError(f"--devices ({config.devices}) is more than --batch-size ({config.batch_size}); lower it")
 
 
 def _origin(config: RunConfig) -> tuple[RunConfig, rundir.Run]:

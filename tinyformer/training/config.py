@@ -77,7 +77,8 @@ class RunConfig:
         seed: of weights, batch order and dropout.
         backend: "auto", "numpy" or "cupy".
         precision: of what is computed: "float32"; on a GPU "tf32" (float32, products rounded) or "bfloat16"; "float64".
-        threads: worker threads.
+        threads: worker threads, on the CPU.
+        devices: GPUs that share each batch.
     """
 
     mode: str | None = _option("model", "text", None, choices=tuple(OBJECTIVES))
@@ -115,6 +116,7 @@ class RunConfig:
     backend: str = _option("machine", "text", "auto")
     precision: str = _option("machine", "text", "float32", choices=PRECISIONS)
     threads: int | None = _option("machine", "integer", None, least=1, most=1024)
+    devices: int = _option("machine", "integer", 1, least=1, most=1024)
 
     def __post_init__(self) -> None:
         for field in _FIELDS.values():
@@ -163,7 +165,7 @@ _FIELDS = {field.name: field for field in dataclasses.fields(RunConfig) if field
 
 # What may change when a run is resumed. Anything else would make it another run: other sizes, text, batches.
 CHANGEABLE = {name for name, field in _FIELDS.items() if field.metadata["section"] == "training"}
-CHANGEABLE = (CHANGEABLE | {"threads", "backend"}) - {
+CHANGEABLE = (CHANGEABLE | {"threads", "devices", "backend"}) - {
     *("objective", "masking", "label_smoothing"),
     *("batch_size", "grad_accumulation", "overfit_one_batch"),
 }

@@ -16,11 +16,11 @@ from ..backends.numpy import blas
 from .config import ON_DEVICES
 
 
-def fingerprint(backend: str, threads: int, precision: str = "float32") -> dict[str, str]:
+def fingerprint(backend: str, threads: int, precision: str = "float32", devices: int = 1) -> dict[str, str]:
     """This machine and its libraries, in words."""
     if backend != "numpy":
         device = {name: str(value) for name, value in backends.get(backend).description().items()}
-        return {"backend": backend, "precision": precision} | device
+        return {"backend": backend, "precision": precision, "devices": str(devices)} | device
     libraries = [f"{found['library']} {found['version']} {found['kernels']}" for found in blas.describe()]
     return {
         "machine": platform.machine(),

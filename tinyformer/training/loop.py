@@ -20,6 +20,7 @@ from . import outline, runlog, samples
 from .config import RunConfig
 from .data import Corpus, bits, tokens_read
 from .device_step import DeviceStep
+from .devices import SharedStep
 from .events import Reporter, warn
 from .optimizer import AdamW, FlatParameters
 from .rundir import Run
@@ -82,10 +83,11 @@ class Trainer:
         parts = model, corpus.objective, flat, self._optimizer
         settings = {"micros": config.grad_accumulation, "clip": config.clip, "seed": config.seed}
         if device:
-            tell = functools.partial(warn, reporter)
-            self._step = DeviceStep(*parts, rounding=self._rounding, warn=tell, **settings)
+            settings |= {"rounding": self._rounding, "warn": functools.partial(warn, reporter)}
+        if config.devices > 1:
+            self._step = SharedStep(*parts, devices=config.devices, **settings)
         else:
-            self._step = HostStep(*parts, workers, **settings)
+            self._step = DeviceStep(*parts, **settings) if device else HostStep(*parts, workers, **settings)
         self._ahead: tuple[int, Any] = (0, None)  # a step, and what was prepared for it
         self.progress = RunState(run, config, model, flat, self._optimizer, workers.count, log, reporter)
 

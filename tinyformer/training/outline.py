@@ -53,6 +53,7 @@ def facts(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> dict[str, An
         "backend": config.backend,
         "precision": config.precision,
         "threads": config.threads or 1,
+        "devices": config.devices,
         **corpus.references,
     }
 
@@ -111,7 +112,8 @@ def _lengths(shape: ModelConfig, batch: Batch) -> counts.Lengths:
 def _memory(config: RunConfig, shape: ModelConfig, lengths: counts.Lengths) -> dict[str, int]:
     itemsize = {"float64": 8, "bfloat16": 2 if config.backend != "numpy" else 4}.get(config.precision, 4)
     if config.backend != "numpy":
-        return counts.training_memory_of_gpu(shape, config.batch_size, lengths, itemsize=itemsize)
+        rows = -(-config.batch_size // config.devices)
+        return counts.training_memory_of_gpu(shape, rows, lengths, itemsize=itemsize)
     workers = min(config.threads or 1, config.batch_size)
     return counts.training_memory(shape, config.batch_size, lengths, itemsize=itemsize, workers=workers)
 

@@ -159,7 +159,8 @@ class RunState:
         }
 
     def _fingerprint(self) -> dict[str, str]:
-        return fingerprint(self._config.backend, self._threads, self._config.precision)
+        config = self._config
+        return fingerprint(config.backend, self._threads, config.precision, config.devices)
 
     def _note(self, trouble: str) -> None:
         """Warn once while the log cannot be written."""

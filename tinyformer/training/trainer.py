@@ -81,6 +81,9 @@ def resume(path: str | Path, reporter: Reporter, changes: dict[str, Any] | None 
         stored = run.config()
         config = for_resume(stored, changes or {})
         config = config.replace(backend=choices.choose_backend(config.backend))
+        if config.backend == "numpy" and "devices" not in (changes or {}):
+            config = config.replace(devices=1)  # the GPUs that it had are not here
+        choices.check_devices(config)
         shape, corpus = reopen(run, config)
         saved = checkpoint.newest(run.checkpoints, on_damage=lambda message: warn(reporter, message))
         if saved.step > config.steps:
