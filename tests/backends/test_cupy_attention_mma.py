@@ -208,6 +208,25 @@ class Mixed:
         return self.second.backward(scores, *arrays)
 
 
+@pytest.mark.parametrize("question", HARD[:2])
+def test_nothing_waits(question, cupy_backend):
+    """A step can be recorded: beyond what the question itself moves, nothing comes to the host or from it."""
+    import cupy
+
+    if not hasattr(cupy, "emulated"):
+        pytest.skip("what waits is counted by the stand-in for CuPy")
+    from tinyformer.backends.cupy import attention
+
+    counts = []
+    for way in (attention.attention_mma, attention.attention_blocks):  # whose own test counts from the first call
+        attention.WAYS[:] = [way]
+        before = dict(cupy.emulated.counts)
+        question.found(cupy_backend)
+        whats = ("transfers", "uploads", "synchronisations")
+        counts.append([cupy.emulated.counts[what] - before.get(what, 0) for what in whats])
+    assert counts[0] == counts[1]
+
+
 def test_what_it_takes(cupy_backend):
     from tinyformer.backends.cupy import attention_mma
     from tinyformer.backends.cupy.scores import Scores
