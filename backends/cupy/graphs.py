@@ -2,7 +2,7 @@
 
 A step of a small model is hundreds of kernels that each take microseconds, and the host takes longer to ask for them
 than the device to run them. A graph has asked already. It repeats the very same kernels on the very same addresses: so
-inputs are copied to where they lay when it was recorded, and all memory that it works in stays in a pool of its own.
+inputs are copied to where they lay when it was recorded, and the memory that it works in stays in a pool of its own.
 
 While a stream is captured, nothing runs. So a function that turns out not to be recordable, as it waits for the device
 or calls a library that cannot be captured, has changed nothing, and simply runs.
@@ -43,15 +43,13 @@ class Recorded:
         self._function, self._record, self._warn = function, record, warn
         self._calls: dict[Any, _Call] = {}  # by the shapes and types of the inputs, the latest used at the end
         self._stream = cupy.cuda.Stream(non_blocking=True)
-        # One pool for all graphs: only one of them runs at a time, and none needs what another left.
-        self._pool = cupy.cuda.MemoryPool(self._allocate)
         self._before, self._after = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
 
     def __call__(self, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         signature = tuple((name, array.shape, array.dtype.str) for name, array in arrays.items())
         caller = cupy.cuda.get_current_stream()
         self._before.record(caller)
-        with self._stream, cupy.cuda.using_allocator(self._pool.malloc):
+        with self._stream:
             self._stream.wait_event(self._before)
             known = self._calls.pop(signature, None)
             call = known or _Call(arrays)
@@ -72,10 +70,15 @@ class Recorded:
 
     def _capture(self, call: _Call) -> None:
         """Record what the function does with these inputs, if that is possible."""
+        cupy.get_default_memory_pool().free_all_blocks(self._stream)  # what the first call worked in
+        # Only the capture takes memory from the graph's pool. What the function makes in another call and keeps, such
+        # as a table, so never lies where the graph writes.
+        pool = cupy.cuda.MemoryPool(self._allocate)
         self._stream.begin_capture()
         try:
-            call.outputs = self._function(call.inputs)
-            call.graph = self._stream.end_capture()
+            with cupy.cuda.using_allocator(pool.malloc):
+                call.outputs = self._function(call.inputs)
+            call.graph, call.pool = self._stream.end_capture(), pool
         except BaseException as error:
             call.outputs = None
             with contextlib.suppress(Exception):  # that the capture is lost is known
@@ -88,12 +91,13 @@ class Recorded:
                 self._warn(f"a step cannot be recorded, and takes more of the host's time: {reason}")
 
     def _allocate(self, size: int) -> Any:
-        """Memory for the pool. Where there is none left, the pool gives back what only graphs still refer to."""
+        """Memory for a graph. Where there is none left, other graphs give theirs back."""
         try:
             return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
         except cupy.cuda.runtime.CUDARuntimeError:
             self._calls.clear()
-            raise
+            cupy.get_default_memory_pool().free_all_blocks()
+            raise  # and the pool tries once more
 
 
 class _Call:
@@ -103,7 +107,7 @@ class _Call:
     """
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
-        self.graph, self.outputs = None, None
+        self.graph = self.outputs = self.pool = None
         starts = [0]
         for array in arrays.values():
             starts.append(starts[-1] + -(-array.nbytes // _PLACE) * _PLACE)

@@ -173,3 +173,19 @@ def test_memory_of_a_graph_is_given_to_nobody_else(cupy_backend):
         kept.append((xp.full((4, 6), 7.0, dtype=xp.float32), xp.full((4,), 7.0, dtype=xp.float32)))
         np.testing.assert_allclose(xp.to_host(found), (np.exp(x * 0.5) + 1).sum(axis=1), rtol=1e-5)
     assert all((xp.to_host(array) == 7.0).all() for pair in kept for array in pair)
+
+
+def test_what_a_function_keeps_is_in_nobodys_way(cupy_backend):
+    """A table that is made when it is first needed, after another graph was recorded, lies in no memory of that one."""
+    xp, tables = cupy_backend, {}
+
+    def function(arrays):
+        x = arrays["x"]
+        if x.shape not in tables:
+            tables[x.shape] = xp.full(x.shape, 7.0, dtype=xp.float32)
+        return {"y": xp.exp(xp.exp(x * 0.0) - 1.0) * tables[x.shape]}
+
+    recorded = xp.recorded(function)
+    for size in (3, 3, 3, 4, 4, 3, 4, 5, 3, 4, 5, 5, 3):
+        found = recorded({"x": np.ones(size, np.float32)})["y"]
+        np.testing.assert_array_equal(xp.to_host(found), np.full(size, 7.0))
