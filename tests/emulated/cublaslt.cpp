@@ -6,6 +6,7 @@
 //
 // Read next: cublaslt.py.
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
@@ -127,7 +128,7 @@ void compute(const Call &call) {
         double x = read(type, at, place(layout, turned, i, j, matrix));
         return how.compute == 77 ? double(rounded(float(x), 13)) : x;
     };
-    std::memset(call.workspace, 0xff, call.workspace ? call.workspace_size : 0);
+    std::memset(call.workspace, 0xff, call.workspace ? std::min<size_t>(call.workspace_size, 1 << 16) : 0);
     for (int64_t matrix = 0; matrix < call.out.count; matrix++)
         for (int64_t j = 0; j < m; j++)
             for (int64_t i = 0; i < n; i++) {
