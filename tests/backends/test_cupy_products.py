@@ -55,10 +55,12 @@ def lying(x, kind):
         return cupy().broadcast_to(cupy().ascontiguousarray(x[..., :1]), x.shape)
     if kind == "backwards":
         return x[..., ::-1, :]
+    if kind == "last batch first":
+        return x[::-1]
     return x
 
 
-KINDS = ("rows", "turned", "heads", "part", "gaps", "repeated", "repeated columns", "backwards")
+KINDS = ("rows", "turned", "heads", "part", "gaps", "repeated", "repeated columns", "backwards", "last batch first")
 
 
 def close(found, a, b, dtype):
@@ -227,6 +229,12 @@ def test_an_algorithm_that_turns_out_not_to_be_one(xp, monkeypatch):
         close(xp.matmul(a, a.T), a, a.T, "float32")
     ours._plans.clear()
     assert asked == [1]
+
+
+def test_numbers_of_two_types(xp):
+    a, b = (cupy().asarray(np.ones((3, 3), dtype)) for dtype in ("float32", "float64"))
+    assert xp.matmul(a, b).dtype == np.float64
+    np.testing.assert_array_equal(xp.matmul(a, b).get(), np.full((3, 3), 3.0))
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float16"])
