@@ -20,6 +20,8 @@ from typing import Any
 import cupy
 import numpy as np
 
+from . import device
+
 MOST = 8  # graphs that are kept, each for arrays of other shapes
 _PLACE = 256  # bytes that an input's place is a multiple of
 
@@ -52,6 +54,8 @@ class Recorded:
         with self._stream:
             self._stream.wait_event(self._before)
             known = self._calls.pop(signature, None)
+            if known is None:
+                self._make_room()
             call = known or _Call(arrays)
             self._calls[signature] = call
             if len(self._calls) > MOST:
@@ -89,6 +93,12 @@ class Recorded:
             if self._warn is not None:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 self._warn(f"a step cannot be recorded, and takes more of the host's time: {reason}")
+
+    def _make_room(self) -> None:
+        """Give up the graphs where so little memory is left that a step of other shapes may not fit beside them."""
+        needed = max((call.pool.total_bytes() for call in self._calls.values() if call.pool), default=0)
+        if needed and device.memory()[0] < needed:
+            self._calls.clear()
 
     def _allocate(self, size: int) -> Any:
         """Memory for a graph. Where there is none left, other graphs give theirs back."""

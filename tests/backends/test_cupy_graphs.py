@@ -189,3 +189,17 @@ def test_what_a_function_keeps_is_in_nobodys_way(cupy_backend):
     for size in (3, 3, 3, 4, 4, 3, 4, 5, 3, 4, 5, 5, 3):
         found = recorded({"x": np.ones(size, np.float32)})["y"]
         np.testing.assert_array_equal(xp.to_host(found), np.full(size, 7.0))
+
+
+def test_graphs_give_way_where_memory_is_short(cupy_backend, counts, monkeypatch):
+    from tinyformer.backends.cupy import device
+
+    xp = cupy_backend
+    for left, replayed, kept in ((1 << 40, 4, 2), (0, 3, 1)):
+        monkeypatch.setattr(device, "memory", lambda left=left: (left, 1 << 40, 0))
+        recorded, before = xp.recorded(lambda arrays: {"y": arrays["x"] * 2.0}), counts("graphs")
+        for size in (3, 3, 3, 4, 4, 3):
+            found = recorded({"x": np.ones(size * 1000, np.float32)})["y"]
+            np.testing.assert_array_equal(xp.to_host(found), np.full(size * 1000, 2.0))
+        assert counts("graphs") - before == replayed
+        assert len(recorded._calls) == kept
