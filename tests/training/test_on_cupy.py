@@ -14,9 +14,11 @@ from tiny_runs import Events, result
 from tests.emulated import available, real_device
 from tests.objectives.made import OBJECTIVES, SHAPES, V, draw_rows, generators
 from tinyformer import backends, load, tensor
+from tinyformer.analysis.evaluation import evaluate_file
 from tinyformer.errors import TinyformerError
 from tinyformer.models import ModelConfig, build
-from tinyformer.training import checkpoint
+from tinyformer.text import load_tokenizer
+from tinyformer.training import checkpoint, data
 from tinyformer.training.device_step import DeviceStep
 from tinyformer.training.optimizer import AdamW, FlatParameters
 from tinyformer.training.rundir import open_run
@@ -272,3 +274,18 @@ def test_a_step_in_bfloat16_makes_nothing_of_another_type(name, choices, monkeyp
     assert len(made) > 20
     others = {name for name, dtype, shape in made if dtype != ml_dtypes.bfloat16 and shape != ()}
     assert not others
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_model_is_loaded_and_used_on_either_backend(configs, tmp_path, mode):
+    config, out = configs[MODES[mode]].replace(steps=1), tmp_path / "run"
+    train(config, Events(), out=out)
+    tokenizer = load_tokenizer(out / "tokenizer.json")
+    loaded = [load(out, backend=backend) for backend in ("numpy", "cupy")]
+    objective, _ = data.open_training(out, tokenizer, loaded[0].config)
+    scores = [evaluate_file(model, tokenizer, config.files[0], objective=objective) for model in loaded]
+    assert scores[1].loss == pytest.approx(scores[0].loss, abs=1e-5)
+    ids = np.arange(6).reshape(2, 3)
+    arguments = (ids, ids) if mode == "encoder-decoder" else (ids,)
+    expected, found = (model(*arguments).numpy() for model in loaded)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
