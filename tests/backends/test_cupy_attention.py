@@ -173,6 +173,16 @@ def test_large_scores(cupy_backend, size):
 
 
 @pytest.mark.parametrize("causal", [False, True])
+def test_small_scores(cupy_backend, causal):
+    """So far below 0 that what is beyond the last query or key must not be taken for a score of 0."""
+    question = Question((1, 1, 70, 70, 8), scale=1.0, causal=causal)
+    for array, level in zip(question.arrays, (-5.0, 5.0)):
+        array[...] = rounded(level + array / 16, "float32")
+    for found, expected in zip(question.found(cupy_backend), question.expected(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("causal", [False, True])
 def test_a_query_that_sees_nothing(cupy_backend, causal):
     """Gives zeros, and its own gradient is zero; a bias of -inf hides a key as a mask does."""
     question = Question((2, 2, 66, 66, 8), hiding=(2, 1, 66, 66), adding=(1, 1, 1, 66), causal=causal)

@@ -57,15 +57,18 @@ def test_repeatable(xp, refused):
     on_cupy.assert_repeatable(xp, "feed_forward", build, arrays(40, 16, 32, True), "bfloat16")
 
 
-def test_the_epilogues_take_the_place_of_kernels(xp):
-    """Backward is four products and nothing else: no launch."""
-    x, *weights = (Tensor(xp.from_host(a.astype("bfloat16")), requires_grad=True) for a in arrays(8, 16, 32, True))
-    out = fused.feed_forward(x, *weights, activation="gelu")
-    gradient = xp.ones_like(out.array)
+@pytest.mark.parametrize("biased", [True, False])
+def test_the_epilogues_take_the_place_of_kernels(xp, biased):
+    """Forward is two products and backward four, and nothing else: no launch."""
+    products = stand_in.emulation().counts
+    x, *weights = (Tensor(xp.from_host(a.astype("bfloat16")), requires_grad=True) for a in arrays(8, 16, 32, biased))
+    gradient = xp.ones_like(x.array)
     counts = emulated.install().emulated.counts
-    before, launches = stand_in.emulation().counts()["products"], counts["launches"]
+    before, launches = products()["products"], counts["launches"]
+    out = fused.feed_forward(x, *weights, activation="gelu")
+    assert products()["products"] == before + 2
     backward(out, gradient)
-    assert stand_in.emulation().counts()["products"] == before + 4
+    assert products()["products"] == before + 6
     assert counts["launches"] == launches
 
 

@@ -94,11 +94,21 @@ def test_the_gradient_of_a_turned_weight_lies_as_the_weight(xp, turned):
     assert gradients[table if turned else weight].flags.c_contiguous
 
 
-def test_a_bias_and_its_gradient_come_with_products(xp):
-    x, weight, bias = (Tensor(xp.from_host(np.ones(n, np.float32)), requires_grad=True) for n in ((2, 3), (3, 5), 5))
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_bias_and_its_gradient_come_with_products(xp, turned):
+    x, weight, table, bias = (
+        Tensor(xp.from_host(np.ones(n, np.float32)), requires_grad=True) for n in ((2, 3), (3, 5), (5, 3), 5)
+    )
     before = stand_in.emulation().counts()["products"]
-    backward(ops.sum(fused.linear(x, weight, bias)))
+    backward(ops.sum(fused.linear(x, table.T if turned else weight, bias)))
     assert stand_in.emulation().counts()["products"] == before + 3
+
+
+def test_a_bias_with_gaps(xp):
+    random = np.random.default_rng(8)
+    x, weight, wide = (xp.from_host(random.standard_normal(n, np.float32)) for n in ((3, 4), (4, 5), 10))
+    found = kernels().affine(x, weight, wide[::2]).get()
+    np.testing.assert_allclose(found, x.get() @ weight.get() + wide.get()[::2], atol=1e-5)
 
 
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), [(0, 3, 2), (3, 0, 2), (3, 2, 0)])

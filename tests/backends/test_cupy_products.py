@@ -151,6 +151,7 @@ def test_a_kind_of_product_is_planned_once(xp):
     a, b = (cupy().asarray(np.ones((37, 37), np.float32)) for _ in range(2))
     products()._plans.clear()
     before = stand_in.emulation().counts()
+    assert products().library().handle(0) == products().library().handle(0)
     for _ in range(3):
         xp.matmul(a, b)
         xp.matmul(a, b.T)
@@ -217,6 +218,19 @@ def test_products_that_it_has_no_algorithm_for(xp):
         out = cupy().zeros((3, 3), np.float32)
         ours.product(a, a.T, out)
         close(out, a, a.T, "float32")
+
+
+@pytest.mark.parametrize(("count", "state"), [(0, 0), (1, cublaslt.UNSUPPORTED)])
+def test_answers_without_an_algorithm(xp, monkeypatch, count, state):
+    def answer(*arguments):
+        found, number = arguments[-2:]
+        found._obj.state, number._obj.value = state, count
+        return 0
+
+    a = cupy().asarray(np.arange(12.0, dtype=np.float32).reshape(3, 4))
+    with stand_in.refusing(0):  # plans made before, or here
+        monkeypatch.setattr(products().library(), "MatmulAlgoGetHeuristic", answer)
+        close(xp.matmul(a, a.T), a, a.T, "float32")
 
 
 def test_an_algorithm_that_turns_out_not_to_be_one(xp, monkeypatch):
