@@ -78,3 +78,21 @@ def test_the_epilogues_take_the_place_of_kernels(xp, biased):
 def test_what_is_left_to_the_kernels_of_its_parts(xp, dtype, width, activation):
     inputs = [Tensor(xp.from_host(a.astype(dtype)), requires_grad=True) for a in arrays(3, 4, width, True)]
     assert fused.feed_forward(*inputs, activation=activation).node.name == "linear"
+
+
+def test_without_the_library_its_parts_are_used(xp, monkeypatch):
+    from tinyformer.backends.cupy import feed_forward
+
+    monkeypatch.setattr(feed_forward, "library", lambda: None)
+    inputs = [Tensor(xp.from_host(a.astype("bfloat16")), requires_grad=True) for a in arrays(3, 4, 8, True)]
+    assert fused.feed_forward(*inputs, activation="gelu").node.name == "linear"
+
+
+def test_a_bias_with_gaps(xp):
+    x, up, down, up_bias, down_bias = (xp.from_host(a.astype("bfloat16")) for a in arrays(3, 4, 8, True))
+    wide = xp.from_host(np.repeat(up_bias.get(), 2))
+    results = [
+        fused.feed_forward(*map(Tensor, (x, up, down, bias, down_bias)), activation="gelu").numpy()
+        for bias in (up_bias, wide[::2])
+    ]
+    np.testing.assert_array_equal(*results)
