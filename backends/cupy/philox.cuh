@@ -31,15 +31,6 @@ __device__ __forceinline__ PhiloxBlock philox(
     return PhiloxBlock{{c0, c1, c2, c3}};
 }
 
-// One word of a stream, for those who need few of a block: it costs as much as the block.
-__device__ __forceinline__ unsigned long long philox_word(
-    unsigned long long key0, unsigned long long key1, unsigned long long word
-) {
-    PhiloxBlock block = philox(key0, key1, word / 4);
-    unsigned place = (unsigned)(word % 4);
-    return place == 0 ? block.word[0] : place == 1 ? block.word[1] : place == 2 ? block.word[2] : block.word[3];
-}
-
 // Whether part 0 to 3 of a word keeps its element: it does below the threshold, which may be 65536.
 __device__ __forceinline__ bool part_kept(unsigned long long word, int part, unsigned threshold) {
     return (unsigned)((word >> (16 * part)) & 0xffffull) < threshold;
@@ -54,12 +45,4 @@ __device__ __forceinline__ unsigned kept_bits(
 #pragma unroll
     for (int i = 0; i < 16; ++i) bits |= (unsigned)part_kept(drawn.word[i / 4], i % 4, threshold) << i;
     return bits;
-}
-
-// One element of a row, of a mask for which `start` words of its stream were drawn before.
-__device__ __forceinline__ bool kept(
-    unsigned long long key0, unsigned long long key1, unsigned long long start, unsigned long long element,
-    unsigned threshold
-) {
-    return part_kept(philox_word(key0, key1, start + element / 4), (int)(element % 4), threshold);
 }

@@ -21,6 +21,7 @@ from .launch import Source
 _SOURCE = Source("random.cu")
 _FLOAT = np.dtype(np.float32)  # no kernel here stores any; a compilation wants to know
 THREADS = 256
+_ROWS = 1 << 15  # blocks along the second axis of a grid, which may have 65535
 
 
 class PhiloxMask(Undrawn):
@@ -50,7 +51,7 @@ class PhiloxMask(Undrawn):
     def grid(self) -> tuple[int, int]:
         """Blocks of `THREADS` threads that each draw 16 elements of a row, as `kept_bits` gives them."""
         groups = -(-(self.count + 4 * (self.start % 4)) // 16) if self.count else 0
-        return -(-groups // THREADS), min(self.rows, 1 << 15)
+        return -(-groups // THREADS), min(self.rows, _ROWS)
 
     def drawn(self) -> Any:
         out = cupy.empty(self.shape, bool)

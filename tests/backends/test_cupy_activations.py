@@ -55,6 +55,8 @@ def test_what_is_no_number_stays_none(cupy_backend, name, settings):
     leaf = Tensor(cupy_backend.from_host(np.array([np.nan, 1.0], np.float32)), requires_grad=True)
     out = fused.registry[name](leaf, **settings)
     assert np.isnan(out.numpy()).tolist() == [True, False]
+    gradient = cupy_backend.to_host(backward(out, cupy_backend.ones_like(out.array))[leaf])
+    assert np.isnan(gradient).tolist() == [name != "relu", False]
 
 
 def test_relu_passes_gradients_as_its_definition_does(cupy_backend):
@@ -63,6 +65,11 @@ def test_relu_passes_gradients_as_its_definition_does(cupy_backend):
     leaf = Tensor(cupy_backend.from_host(x), requires_grad=True)
     gradient = backward(fused.relu(leaf), cupy_backend.from_host(cotangent))[leaf]
     np.testing.assert_array_equal(cupy_backend.to_host(gradient), [0.0, 0.0, 0.0, 1.0, 1.0, 0.0])
+    ones = Tensor(cupy_backend.ones_like(leaf.array))
+    gated = fused.gated(leaf, ones, activation="relu")
+    np.testing.assert_array_equal(
+        cupy_backend.to_host(backward(gated, cupy_backend.from_host(cotangent))[leaf]), [0.0, 0.0, 0.0, 1.0, 1.0, 0.0]
+    )
 
 
 def test_gates_that_differ_are_left_to_the_definition(cupy_backend):

@@ -2,13 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.backends.on_cupy import LAYOUTS, compare, placed, plant
+from tests.backends.on_cupy import DTYPES, LAYOUTS, compare, placed, plant
 from tinyformer import Tensor, backends, backward, functional, fused
 
-SHAPES = st.sampled_from([(1, 1), (2, 5), (3, 16), (3, 3, 11), (2, 4100), (2, 8, 64)])
+SHAPES = [(1, 1), (2, 5), (3, 16), (3, 3, 11), (2, 4100), (2, 8, 64)]
 NUMPY = backends.get("numpy")
 
 
@@ -22,13 +20,10 @@ def by_mask(on_host, on_device, rate):
     return build
 
 
-@given(
-    shape=SHAPES,
-    before=st.sampled_from([0, 3, 4, 8, 13]),
-    by_rows=st.booleans(),
-    dtype=st.sampled_from(["float32", "bfloat16"]),
-    layout=st.sampled_from(LAYOUTS),
-)
+@pytest.mark.parametrize("by_rows", [False, True])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("before", "layout"), [(0, "plain"), (8, "misaligned"), (13, "turned"), (3, "plain")])
 def test_drawn_masks(cupy_backend, shape, before, by_rows, dtype, layout):
     rows = range(shape[0]) if by_rows else None
     device, host = (xp.generator(4, rows=rows) for xp in (cupy_backend, NUMPY))
@@ -39,12 +34,23 @@ def test_drawn_masks(cupy_backend, shape, before, by_rows, dtype, layout):
     compare(cupy_backend, "dropout", by_mask(*masks, 0.3), [x], dtype, layout=layout)
 
 
-@given(shape=SHAPES, dtype=st.sampled_from(["float32", "bfloat16"]), layout=st.sampled_from(LAYOUTS))
-def test_masks_in_memory(cupy_backend, shape, dtype, layout):
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mask_layout", LAYOUTS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_masks_in_memory(cupy_backend, shape, dtype, layout, mask_layout):
     random = np.random.default_rng(0)
     keep = random.random(shape) < 0.5
-    build = by_mask(keep, placed(cupy_backend, keep, layout), 0.5)
+    build = by_mask(keep, placed(cupy_backend, keep, mask_layout), 0.5)
     compare(cupy_backend, "dropout", build, [random.standard_normal(shape)], dtype, layout=layout)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_more_rows_than_the_grid_has(cupy_backend, monkeypatch, rows):
+    from tinyformer.backends.cupy import random
+
+    monkeypatch.setattr(random, "_ROWS", rows)
+    test_drawn_masks(cupy_backend, (5, 20), 3, True, "float32", "plain")
 
 
 def test_no_mask_drops_nothing(cupy_backend):
@@ -63,9 +69,12 @@ def test_drawn_masks_reach_the_definition_as_arrays(cupy_backend):
 
 
 def test_what_is_dropped_is_zero_whatever_it_was(cupy_backend):
-    x = cupy_backend.from_host(np.array([np.nan, np.inf, 1.0], np.float32))
-    out = fused.dropout(Tensor(x), cupy_backend.from_host(np.array([False, False, True])), rate=0.5)
-    np.testing.assert_array_equal(out.numpy(), [0.0, 0.0, 2.0])
+    """One by one, and where 16 are taken at once."""
+    for times in (1, 16):
+        x = cupy_backend.from_host(np.array([np.nan, np.inf, 1.0] * times, np.float32))
+        keep = cupy_backend.from_host(np.array([False, False, True] * times))
+        out = fused.dropout(Tensor(x), keep, rate=0.5)
+        np.testing.assert_array_equal(out.numpy(), [0.0, 0.0, 2.0] * times)
 
 
 @pytest.mark.parametrize(

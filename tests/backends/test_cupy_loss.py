@@ -79,7 +79,7 @@ def test_large_logits(cupy_backend):
 def test_targets_outside_are_read_nowhere_and_reported(cupy_backend):
     logits = Tensor(cupy_backend.from_host(np.zeros((2, 3), np.float32)), requires_grad=True)
     with pytest.raises(IndexError, match="targets"):
-        fused.cross_entropy(logits, cupy_backend.from_host(np.array([-(2**40), 2**40]))).numpy()
+        fused.cross_entropy(logits, cupy_backend.from_host(np.array([-(5 << 20), 5 << 20]))).numpy()
 
 
 @pytest.mark.parametrize(("targets", "weights"), [(3, None), (1, None), (2, 3)])

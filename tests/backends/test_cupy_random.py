@@ -34,8 +34,17 @@ def test_masks_are_numpys(cupy_backend, shapes, by_rows, probability, seed):
 
 def test_masks_of_many_blocks_and_rows(cupy_backend):
     device, host = (xp.generator(0, rows=range(2)) for xp in (cupy_backend, NUMPY))
-    for shape in ((2, 5003), (2, 3, 9001)):
+    for shape in ((2, 5003), (2, 3, 9001), (2, 5), (2, 4096)):  # the last begins amid a block of words
         np.testing.assert_array_equal(cupy_backend.to_host(device.keep(shape, 0.8).drawn()), host.keep(shape, 0.8))
+
+
+def test_more_rows_than_the_grid_has(cupy_backend, monkeypatch):
+    from tinyformer.backends.cupy import random
+
+    monkeypatch.setattr(random, "_ROWS", 2)
+    device, host = (xp.generator(0, rows=range(5)).keep((5, 20), 0.5) for xp in (cupy_backend, NUMPY))
+    assert device.grid == (1, 2)
+    np.testing.assert_array_equal(cupy_backend.to_host(device.drawn()), host)
 
 
 def test_masks_without_elements(cupy_backend):

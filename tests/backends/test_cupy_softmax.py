@@ -71,11 +71,18 @@ def test_large_scores_and_infinite_ones(cupy_backend):
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-30)
 
 
-def test_lines_that_are_not_contiguous(cupy_backend):
-    def turned(function, to):
-        return lambda x: function(x.T)
+@pytest.mark.parametrize("layout", [("turned", "plain"), ("plain", "turned")])
+def test_lines_that_are_not_contiguous(layout, cupy_backend):
+    compare(cupy_backend, "softmax", softmax(), [drawn(30, 6)], "float32", tolerance=TOLERANCE, layout=layout)
 
-    compare(cupy_backend, "softmax", turned, [drawn(30, 6)], "float32", tolerance=TOLERANCE)
+
+def test_long_lines_far_below_zero(cupy_backend):
+    compare(cupy_backend, "softmax", softmax(), [drawn(2, 1100) - 300], "float32", tolerance=TOLERANCE)
+
+
+def test_a_mask_of_numbers_is_left_to_the_definition(cupy_backend):
+    x, mask = (cupy_backend.from_host(a) for a in (drawn(2, 5).astype(np.float32), np.arange(5) % 2))
+    np.testing.assert_allclose(fused.softmax(Tensor(x), mask).numpy()[:, ::2], 0.0)
 
 
 def test_along_another_axis_the_composed_function_runs(cupy_backend):
