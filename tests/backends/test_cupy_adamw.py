@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.backends.on_cupy import DTYPES, plant
+from tests.backends.on_cupy import DTYPES, LAYOUTS, placed, plant
 from tests.emulated import compiler
 from tinyformer.training.optimizer import adamw, clip_scale
 
@@ -64,7 +64,9 @@ def test_double_precision(cupy_backend):
         np.testing.assert_allclose(cupy_backend.to_host(found), right, rtol=1e-13, atol=1e-15)
 
 
-def recorded(xp, arrays, working=None, *, shift=0, loss=1.0, clip=0.0, rate=1.0, step=3, decay_end=None):
+def recorded(
+    xp, arrays, working=None, *, shift=0, loss=1.0, kind="float32", clip=0.0, rate=1.0, step=3, decay_end=None
+):
     """The state on the device after `judge` and `adamw_recorded`, the outcome, and the working copy."""
     from tinyformer.backends.cupy.adamw import step_numbers
 
@@ -73,7 +75,7 @@ def recorded(xp, arrays, working=None, *, shift=0, loss=1.0, clip=0.0, rate=1.0,
     device = on_device(xp, arrays, shift)
     if working:
         (working,) = on_device(xp, [np.full(arrays[0].size, 7, DTYPES[working])], shift)
-    loss = None if loss is None else xp.from_host(np.float32(loss))
+    loss = None if loss is None else xp.from_host(np.asarray(loss, kind))
     outcome = xp.updates["judge"](device[1], loss, numbers)
     places = {"decay_end": arrays[0].size // 2 if decay_end is None else decay_end, "rate": rate}
     xp.updates["adamw_recorded"](*device, working, numbers=numbers, outcome=outcome, **SETTINGS, **places)
@@ -100,6 +102,31 @@ def test_numbers_of_the_device(cupy_backend, size, shift, working, clip, rate):
         np.testing.assert_array_equal(cupy_backend.to_host(copy), rounded)
 
 
+@pytest.mark.parametrize("moved", range(5))
+def test_one_array_that_begins_anywhere(cupy_backend, moved):
+    """Others lie where 128-bit loads may take them."""
+    from tinyformer.backends.cupy.adamw import step_numbers
+
+    arrays = [*state(127), np.zeros(127, DTYPES["bfloat16"])]
+    places = [on_device(cupy_backend, [array], int(i == moved))[0] for i, array in enumerate(arrays)]
+    numbers = step_numbers(learning_rate=0.01, beta1=0.9, beta2=0.99, step=3)
+    numbers, outcome = (cupy_backend.from_host(x) for x in (numbers, np.array([0.0, 1.0, 1.0], np.float32)))
+    cupy_backend.updates["adamw_recorded"](*places, numbers=numbers, outcome=outcome, **SETTINGS, decay_end=50)
+    assert_near(cupy_backend, places[:4], expected(arrays[:4], learning_rate=0.01, decay_end=50, step=3), 0.01)
+    copy, values = (cupy_backend.to_host(places[i]) for i in (4, 0))
+    np.testing.assert_array_equal(copy, values.astype(DTYPES["bfloat16"]).astype(np.float32))
+
+
+def test_a_copy_is_rounded_to_the_nearest_and_from_the_middle_to_the_even(cupy_backend):
+    bits = [0x3F800000, 0x3F807FFF, 0x3F808000, 0x3F808001, 0x3F818000, 0xBF818000, 0x7F7FFFFF, 0x7FFFFFFF, 0x7F800001]
+    arrays = [np.array(bits, np.uint32).view(np.float32), *np.zeros((3, len(bits)), np.float32)]
+    _, _, copy = recorded(cupy_backend, arrays, "bfloat16", decay_end=0)
+    right = [0x3F80, 0x3F80, 0x3F80, 0x3F81, 0x3F82, 0xBF82, 0x7F80]
+    found = cupy_backend.to_host(copy)
+    np.testing.assert_array_equal(found[:7], (np.array(right, np.uint32) << 16).view(np.float32))
+    assert np.isnan(found[7:]).all()
+
+
 def test_both_ways_give_the_same_bits(cupy_backend):
     arrays = state(1001)
     one, _, _ = recorded(cupy_backend, arrays)
@@ -124,9 +151,10 @@ def test_a_gradient_that_is_not_finite_updates_nothing(cupy_backend, bad, place)
 
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf, -np.inf])
-def test_a_loss_that_is_not_finite_updates_nothing(cupy_backend, loss):
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_a_loss_that_is_not_finite_updates_nothing(cupy_backend, loss, kind):
     arrays = state(9)
-    device, outcome, _ = recorded(cupy_backend, arrays, loss=loss)
+    device, outcome, _ = recorded(cupy_backend, arrays, loss=loss, kind=kind)
     assert outcome[2] == 0
     np.testing.assert_array_equal(cupy_backend.to_host(device[0]), arrays[0])
 
@@ -148,20 +176,17 @@ def test_the_norm_of_many_numbers(cupy_backend):
     np.testing.assert_allclose(outcomes[0][0], norm, rtol=1e-6)
 
 
-@given(
-    size=SIZES,
-    shift=st.sampled_from([0, 1, 4]),
-    dtype=st.sampled_from(["float32", "bfloat16"]),
-    add=st.booleans(),
-    turned=st.booleans(),
-)
-def test_gathering_gradients(cupy_backend, size, shift, dtype, add, turned):
+@pytest.mark.parametrize("size", [0, 1, 5, 127, 1024])
+@pytest.mark.parametrize("shift", [0, 1, 4])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("add", [False, True])
+def test_gathering_gradients(cupy_backend, size, shift, dtype, add, layout):
     random = np.random.default_rng(0)
     gradient = random.standard_normal((2, size)).astype(DTYPES[dtype])
     before = random.standard_normal(2 * size).astype(np.float32)
     (out,) = on_device(cupy_backend, [before], shift)
-    device = cupy_backend.from_host(np.ascontiguousarray(gradient.T)).T if turned else cupy_backend.from_host(gradient)
-    cupy_backend.updates["gather"](device, out, add=add)
+    cupy_backend.updates["gather"](placed(cupy_backend, gradient, layout), out, add=add)
     given = gradient.astype(np.float32).reshape(-1)
     np.testing.assert_array_equal(cupy_backend.to_host(out), before + given if add else given)
 

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.backends.on_cupy import DTYPES, TOLERANCE, assert_close, plant
+from tests.backends.on_cupy import DTYPES, LAYOUTS, TOLERANCE, assert_close, placed, plant
 from tests.emulated import compiler
 from tinyformer import Tensor, backward, functional, ops
 
-INTEGERS = st.sampled_from([np.int32, np.int64, np.int16])
+INTEGERS = [np.int32, np.int64, np.int16]
+KINDS = ["even", "same", "ends", "often", "sorted"]
 
 
 def drawn(*shape, seed=0):
@@ -28,28 +27,32 @@ def indices_of(kind, rows, n):
     }[kind]()
 
 
-def scatter(xp, rows, axes, n, kind, dtype, integers=np.int64):
+def scatter(xp, rows, axes, n, kind, dtype, integers=np.int64, layout="plain"):
     """What is found, and what a plain loop in double precision finds."""
     indices, values = indices_of(kind, rows, n).astype(integers), drawn(n, *axes).astype(DTYPES[dtype])
     expected = np.zeros((rows, *axes))
     for index, value in zip(indices, values.astype(np.float64)):
         expected[index] += value
-    found = xp.scatter_add((rows, *axes), xp.from_host(indices), xp.from_host(values))
+    found = xp.scatter_add((rows, *axes), xp.from_host(indices), placed(xp, values, layout))
     assert found.dtype == DTYPES[dtype]
     return xp.to_host(found), expected
 
 
-@given(
-    rows=st.sampled_from([1, 2, 3, 16, 17, 256, 300, 5000]),
-    axes=st.sampled_from([(), (1,), (3,), (2, 4), (24,), (264,)]),
-    n=st.sampled_from([0, 1, 3, 64, 65, 130, 700]),
-    kind=st.sampled_from(["even", "same", "ends", "often", "sorted"]),
-    dtype=st.sampled_from(["float32", "bfloat16"]),
-    integers=INTEGERS,
-)
-def test_scatter_add(cupy_backend, rows, axes, n, kind, dtype, integers):
-    found, expected = scatter(cupy_backend, rows, axes, n, kind, dtype, integers)
-    assert_close(found, expected, TOLERANCE[dtype])
+@pytest.mark.parametrize("rows", [1, 2, 3, 16, 17, 256, 300, 5000])
+@pytest.mark.parametrize("kind", KINDS)
+def test_scatter_add(cupy_backend, rows, kind):
+    """Also of so many positions as fill some blocks exactly."""
+    for n in (0, 1, 3, 64, 65, 128, 700, 1024):
+        assert_close(*scatter(cupy_backend, rows, (3,), n, kind, "float32"), TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize("axes", [(), (1,), (2, 4), (24,), (264,)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("integers", INTEGERS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_scatter_add_of_kinds_of_arrays(cupy_backend, axes, dtype, integers, layout):
+    arguments = cupy_backend, 300, axes, 130, "often", dtype, integers, layout
+    assert_close(*scatter(*arguments), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("kind", ["even", "ends", "often"])
@@ -99,19 +102,16 @@ def test_double_precision_and_whole_numbers_are_left_to_the_contract(cupy_backen
     np.testing.assert_allclose(cupy_backend.to_host(found), expected, atol=1e-13)
 
 
-@given(
-    rows=st.sampled_from([1, 7, 300]),
-    axes=st.sampled_from([(), (1,), (3,), (2, 4), (24,), (200,)]),
-    shape=st.sampled_from([(), (1,), (5, 3), (40,), (0,)]),
-    dtype=st.sampled_from(["float32", "float64", "int16", "bool", "bfloat16"]),
-    integers=INTEGERS,
-)
-def test_take(cupy_backend, rows, axes, shape, dtype, integers):
-    table = (10 * drawn(rows, *axes)).astype(DTYPES.get(dtype, dtype))
-    indices = np.random.default_rng(1).integers(0, rows, shape).astype(integers)
-    found = cupy_backend.take(cupy_backend.from_host(table), cupy_backend.from_host(indices), axis=0)
-    assert found.dtype == table.dtype
-    np.testing.assert_array_equal(cupy_backend.to_host(found), table[indices].astype(found.dtype))
+@pytest.mark.parametrize("axes", [(), (1,), (3,), (2, 4), (24,), (200,)], ids=str)
+@pytest.mark.parametrize("shape", [(), (1,), (5, 3), (40,), (0,)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "bool", "bfloat16"])
+def test_take(cupy_backend, axes, shape, dtype):
+    for rows, integers in zip((1, 7, 300), INTEGERS):
+        table = (10 * drawn(rows, *axes)).astype(DTYPES.get(dtype, dtype))
+        indices = np.random.default_rng(1).integers(0, rows, shape).astype(integers)
+        found = cupy_backend.take(cupy_backend.from_host(table), cupy_backend.from_host(indices), axis=0)
+        assert found.dtype == table.dtype
+        np.testing.assert_array_equal(cupy_backend.to_host(found), table[indices].astype(found.dtype))
 
 
 def test_take_from_a_view(cupy_backend):
@@ -139,14 +139,21 @@ def test_an_embedding_and_its_gradient(cupy_backend, dtype):
 
 
 @pytest.mark.parametrize("integers", [np.int32, np.int64, np.int8])
-@pytest.mark.parametrize(("wrong", "low", "high"), [([0, 7, -1], -1, 7), ([3, 9], 3, 9), ([-5], -5, -5)])
+@pytest.mark.parametrize(("wrong", "low", "high"), [([0, 7, -1], -1, 7), ([3, 9], 3, 9), ([-5], -5, 5)])
 def test_a_wrong_index_is_told_when_the_host_waits(cupy_backend, integers, wrong, low, high):
     table = Tensor(cupy_backend.from_host(drawn(8, 4).astype(np.float32)))
-    many = np.concatenate([np.full(3000, wrong[0]), wrong]).astype(integers)
+    many = np.concatenate([np.full(1500, 5), wrong, np.full(1500, 5)]).astype(integers)  # each thread sees several
     out = ops.take(table, cupy_backend.from_host(many))
     with pytest.raises(IndexError, match=f"^indices run from {low} to {high}, and must lie in 0 to 7$"):
         out.numpy()
     assert out.numpy().shape == (len(many), 4)  # told once
+
+
+def test_the_first_fault_is_the_one_that_is_told(cupy_backend):
+    for wrong in (9, 20):
+        cupy_backend.check_indices(cupy_backend.from_host(np.array([0, wrong])), 8, "numbers")
+    with pytest.raises(IndexError, match="numbers run from 0 to 9, "):
+        cupy_backend.to_host(cupy_backend.zeros(1))
 
 
 def test_right_indices_are_no_fault(cupy_backend):
