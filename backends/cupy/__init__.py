@@ -36,9 +36,7 @@ def why_not() -> str:
 def _no_device(error: Exception) -> str:
     """What an error of CUDA says about the machine."""
     if "InsufficientDriver" in str(error):
-        return (
-            "there is no NVIDIA driver, or one too old for CUDA 13: install 580 or newer, and see nvidia-smi"
-        )
+        return "there is no NVIDIA driver, or one too old for CUDA 13: install 580 or newer, and see nvidia-smi"
     if "NoDevice" in str(error):
         return "no NVIDIA GPU is visible; nvidia-smi lists them, unless CUDA_VISIBLE_DEVICES hides them"
     return f"CUDA does not start ({_line(error)}); see whether nvidia-smi runs"

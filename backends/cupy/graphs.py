@@ -77,14 +77,16 @@ class Recorded:
         cupy.get_default_memory_pool().free_all_blocks(self._stream)  # what the first call worked in
         # Only the capture takes memory from the graph's pool. What the function makes in another call and keeps, such
         # as a table, so never lies where the graph writes.
-        pool = cupy.cuda.MemoryPool(self._allocate)
+        refused: list[int] = []
+        pool = cupy.cuda.MemoryPool(lambda size: self._allocate(size, refused))
         self._stream.begin_capture()
         try:
             with cupy.cuda.using_allocator(pool.malloc):
-                call.outputs = self._function(call.inputs)
-            call.graph, call.pool = self._stream.end_capture(), pool
+                outputs = self._function(call.inputs)
+            graph = self._stream.end_capture()
+            if not refused:
+                call.graph, call.outputs, call.pool = graph, outputs, pool
         except BaseException as error:
-            call.outputs = None
             with contextlib.suppress(Exception):  # that the capture is lost is known
                 self._stream.end_capture()
             if not isinstance(error, Exception):
@@ -100,11 +102,16 @@ class Recorded:
         if needed and device.memory()[0] < needed:
             self._calls.clear()
 
-    def _allocate(self, size: int) -> Any:
-        """Memory for a graph. Where there is none left, other graphs give theirs back."""
+    def _allocate(self, size: int, refused: list[int]) -> Any:
+        """Memory for a graph that is being recorded. Where there is none left, other graphs give theirs back.
+
+        The pool then frees what it has and tries once more. That may be memory which kernels recorded before work in:
+        so a size that was refused is noted, and that graph is not used.
+        """
         try:
             return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
         except cupy.cuda.runtime.CUDARuntimeError:
+            refused.append(size)
             self._calls.clear()
             cupy.get_default_memory_pool().free_all_blocks()
             raise  # and the pool tries once more

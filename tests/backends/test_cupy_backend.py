@@ -107,7 +107,7 @@ def test_a_wrong_index_has_the_words_of_other_backends(xp):
         backend.to_host(backend.zeros(()))
 
     for backend in (backends.get("numpy"), xp):
-        with pytest.raises(IndexError, match="^targets run from 3 to 9, and must lie in 0 to 5$"):
+        with pytest.raises(IndexError, match=r"^targets run from 3 to 9, and must lie in 0 to 5$"):
             told(backend)
 
 

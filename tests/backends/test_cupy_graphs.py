@@ -203,3 +203,35 @@ def test_graphs_give_way_where_memory_is_short(cupy_backend, counts, monkeypatch
             np.testing.assert_array_equal(xp.to_host(found), np.full(size * 1000, 2.0))
         assert counts("graphs") - before == replayed
         assert len(recorded._calls) == kept
+
+
+def test_a_graph_whose_pool_had_to_give_memory_back_is_not_used(cupy_backend, counts, monkeypatch):
+    """Kernels that were recorded before may work in what is no longer theirs; the step runs, and is recorded later."""
+    import cupy
+
+    refusals = iter([True])
+
+    class Pool(cupy.cuda.MemoryPool):
+        """Refused memory once, it frees what it has and goes on, as CuPy's pools do."""
+
+        def __init__(self, allocator):
+            super().__init__()
+            self._ask = allocator
+
+        def malloc(self, size):
+            if next(refusals, False):
+                with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):
+                    self._ask(size)
+            return super().malloc(size)
+
+    def refuse(size):
+        raise cupy.cuda.runtime.CUDARuntimeError(2)
+
+    xp = cupy_backend
+    function, _ = accumulating(xp)
+    expected = run(xp, accumulating(xp)[0], calls(5), record=False)
+    monkeypatch.setattr(cupy.cuda, "MemoryPool", Pool)
+    monkeypatch.setattr(cupy.cuda, "Memory", refuse, raising=False)
+    for ours, other in zip(run(xp, function, calls(5)), expected, strict=True):
+        np.testing.assert_array_equal(ours["sum"], other["sum"])
+    assert counts("graphs") == 2  # the second call is refused and runs; the third begins anew; two are replayed
