@@ -57,7 +57,7 @@ class Question:
     shared: tuple[bool, bool] = (False, False)  # keys, by the batch and by the heads
     hiding: tuple[int, ...] | None = None
     adding: tuple[int, ...] | None = None
-    keep: str | None = None  # "drawn", "undrawn"
+    keep: str | None = None  # "drawn", "turned", "undrawn"
     causal: bool = False
     scale: float | None = None
     size: float = 1.0  # of queries
@@ -81,7 +81,10 @@ class Question:
         streams = backend.generator(5, self.seed, rows=range(3, 3 + b) if self.seed % 2 else None)
         streams.keep((b, 3), 0.5)
         keep = streams.keep((b, h, t, s), 0.7)
-        return keep.drawn() if self.keep == "drawn" and backend.name == "cupy" else keep
+        if self.keep == "undrawn" or backend.name != "cupy":
+            return keep
+        truths = keep.drawn()
+        return truths if self.keep == "drawn" else truths.swapaxes(2, 3).copy().swapaxes(2, 3)
 
     def expected(self) -> list[np.ndarray]:
         """out and the gradients of query, key, value and bias."""
@@ -201,10 +204,10 @@ def test_a_query_that_sees_nothing(cupy_backend, causal):
 
 def test_masks_drawn_in_place_are_those_in_memory(cupy_backend):
     question = Question((3, 2, 70, 83, 8), keep="undrawn", causal=True, adding=(1, 2, 1, 83), seed=1)
-    for drawn, undrawn in zip(
-        dataclasses.replace(question, keep="drawn").found(cupy_backend), question.found(cupy_backend)
-    ):
-        np.testing.assert_array_equal(drawn, undrawn)
+    undrawn = question.found(cupy_backend)
+    for keep in ("drawn", "turned"):
+        for found, expected in zip(dataclasses.replace(question, keep=keep).found(cupy_backend), undrawn):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_the_same_bits_in_every_order(cupy_backend):
