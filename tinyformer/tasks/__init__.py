@@ -1,0 +1,10 @@
+"""Tasks that a pretrained model is fine-tuned for, one file each: how to read an example, its head, loss and metric."""
+
+from .examples import Columns, Example, count_labels
+from .model import TaskModel
+from .task import Row, Task
+
+# By name.
+TASKS: dict[str, type[Task]] = {}
+
+__all__ = ["TASKS", "Columns", "Example", "Row", "Task", "TaskModel", "count_labels"]
