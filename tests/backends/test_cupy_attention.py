@@ -263,6 +263,26 @@ def test_what_is_left_to_the_reference(cupy_backend, change):
     np.testing.assert_allclose(out.numpy(), expected.numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("key", "dtype", "bias", "error"),
+    [
+        ((2, 2, 3, 4), np.float64, np.float32, TypeError),
+        ((2, 2, 3, 4), np.float32, np.float64, TypeError),
+        ((3, 2, 3, 4), np.float32, np.float32, ValueError),
+    ],
+)
+def test_what_does_not_fit_is_refused(cupy_backend, key, dtype, bias, error):
+    query, key = cupy_backend.zeros((2, 2, 3, 4), dtype=np.float32), cupy_backend.zeros(key, dtype=dtype)
+    with pytest.raises(error):
+        fused.attention(*map(Tensor, (query, key, key)), None, Tensor(cupy_backend.zeros((3,), dtype=bias)))
+
+
+@pytest.mark.parametrize(("batch", "queries"), [(0, 3), (2, 0)])
+def test_no_rows_or_queries(cupy_backend, batch, queries):
+    query, key = (Tensor(cupy_backend.zeros((batch, 2, n, 4), dtype=np.float32)) for n in (queries, 3))
+    assert fused.attention(query, key, key).shape == query.shape
+
+
 def test_several_uses_of_one_result(cupy_backend):
     """The gradient is then a sum, and is not written into."""
     question = Question((1, 2, 5, 5, 4))
