@@ -143,7 +143,7 @@ class BakedIn(DeviceStep):
         super().start(prepared, learning_rate=learning_rate, step=step)
 
     def _step(self, arrays):
-        xp = self._flat.backend
+        xp = self._xp
         rate = xp.full((1,), self.rate, dtype=xp.float32)
         return super()._step(arrays | {"numbers": xp.concat([rate, arrays["numbers"][1:]])})
 
