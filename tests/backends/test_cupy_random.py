@@ -34,7 +34,7 @@ def test_masks_are_numpys(cupy_backend, shapes, by_rows, probability, seed):
 
 def test_masks_of_many_blocks_and_rows(cupy_backend):
     device, host = (xp.generator(0, rows=range(2)) for xp in (cupy_backend, NUMPY))
-    for shape in ((2, 5003), (2, 3, 9001), (2, 5), (2, 4096)):  # the last begins amid a block of words
+    for shape in ((2, 5003), (2, 3, 9001), (2, 3), (2, 4096)):  # the last begins amid a block of words
         np.testing.assert_array_equal(cupy_backend.to_host(device.keep(shape, 0.8).drawn()), host.keep(shape, 0.8))
 
 

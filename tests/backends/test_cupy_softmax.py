@@ -81,8 +81,8 @@ def test_long_lines_far_below_zero(cupy_backend):
 
 
 def test_a_mask_of_numbers_is_left_to_the_definition(cupy_backend):
-    x, mask = (cupy_backend.from_host(a) for a in (drawn(2, 5).astype(np.float32), np.arange(5) % 2))
-    np.testing.assert_allclose(fused.softmax(Tensor(x), mask).numpy()[:, ::2], 0.0)
+    x, mask = (cupy_backend.from_host(a) for a in (drawn(2, 5).astype(np.float32), np.arange(5) % 2 * 256))
+    assert (fused.softmax(Tensor(x), mask).numpy() > 0).tolist() == [[False, True, False, True, False]] * 2
 
 
 def test_along_another_axis_the_composed_function_runs(cupy_backend):
