@@ -221,8 +221,9 @@ def test_the_same_bits_in_every_order(cupy_backend):
 
 
 @pytest.mark.parametrize("keep", [None, "undrawn"])
-def test_no_scores_in_memory(cupy_backend, keep, monkeypatch):
-    """No array has a number for each pair of a query and a key, in forward or backward."""
+@pytest.mark.parametrize("biased", [False, True])
+def test_no_scores_in_memory(cupy_backend, keep, biased, monkeypatch):
+    """No array has a number for each pair of a query and a key, in forward or backward, but the gradient of a bias."""
     import cupy as library
 
     sizes, empty = [], library.empty
@@ -230,8 +231,9 @@ def test_no_scores_in_memory(cupy_backend, keep, monkeypatch):
         library, "empty", lambda shape, *a, **k: sizes.append(math.prod(shape)) or empty(shape, *a, **k)
     )
     b, h, t, c = 2, 2, 300, 4
-    Question((b, h, t, t, c), keep=keep, causal=True, hiding=(b, 1, 1, t)).found(cupy_backend)
-    assert max(sizes) == b * h * t * c
+    adding = (1, h, t, t) if biased else None
+    Question((b, h, t, t, c), keep=keep, causal=True, hiding=(b, 1, 1, t), adding=adding).found(cupy_backend)
+    assert max(sizes) == (h * t * t if biased else b * h * t * c)
 
 
 def test_nothing_waits(cupy_backend):
