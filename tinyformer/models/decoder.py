@@ -64,9 +64,26 @@ class Decoder(nn.Module):
             TypeError: the ids are not integers.
             ValueError: they have not two axes, or there are more than learned positions, or than the cache holds.
         """
+        x = self.hidden(ids, mask=mask, segments=segments, positions=positions, cache=cache, rng=rng)
+        return self.score(x[:, -1:] if last_only else x)
+
+    def hidden(
+        self,
+        ids: Any,
+        *,
+        mask: Any = None,
+        segments: Any = None,
+        positions: Any = None,
+        cache: nn.Cache | None = None,
+        rng: Generator | None = None,
+    ) -> Tensor:
+        """What the model knows after each position, `b t d`: before the head. Arguments as for a call."""
         x = self.tokens(checked_ids(self.tokens.weight.backend, ids))
-        x = self.stack(x, mask=mask, segments=segments, positions=positions, cache=cache, rng=rng)
-        return self.head(x[:, -1:] if last_only else x, self.tokens)
+        return self.stack(x, mask=mask, segments=segments, positions=positions, cache=cache, rng=rng)
+
+    def score(self, x: Tensor) -> Tensor:
+        """Logits `... v` of hidden states `... d`."""
+        return self.head(x, self.tokens)
 
     def new_cache(self, batch: int) -> nn.Cache:
         """An empty key/value cache for `batch` sequences of up to the context's length."""

@@ -12,13 +12,18 @@ Read before: `examples.py`. Read next: `heads.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from ..errors import UsageError
 from ..models import ModelConfig
+from ..objectives import pad_rows
 from ..text import Tokenizer
+from ..text.special import SPELLINGS
+from .task import Row
+
+BETWEEN = "\n"  # two texts that a decoder reads
 
 
 class Framing:
@@ -29,42 +34,111 @@ class Framing:
         config: of the model: an encoder or a decoder.
 
     Attributes:
-        pad: id that fills a row; 0 where the tokenizer has none, as padding is never looked at.
+        tokenizer: the same.
         context: of the model.
+        pad: id that fills a row; 0 where the tokenizer has none, as padding is never looked at.
 
     Raises:
-        UsageError: an encoder's tokenizer lacks a token, or the context has no room for texts.
+        UsageError: an encoder's tokenizer lacks a special token.
     """
 
     def __init__(self, tokenizer: Tokenizer, config: ModelConfig) -> None:
-        raise NotImplementedError
-
-    def room(self, texts: int) -> int:
-        """Tokens that one or two texts may have together."""
-        raise NotImplementedError
+        self.tokenizer, self.context = tokenizer, config.context
+        self.pad = tokenizer.special_id("pad") if _has(tokenizer, "pad") else 0
+        self._segmented = config.segments > 1
+        self._encoder = config.mode == "encoder"
+        if self._encoder:
+            self._before, sep = _ids(tokenizer.special_id("cls")), _ids(tokenizer.special_id("sep"))
+            self._after = self._end = sep
+        else:
+            self._before = _ids()
+            self._end = _ids(tokenizer.special_id("end")) if _has(tokenizer, "end") else _ids()
+            self._after = None  # a line break, which only two texts need
 
     def encode(self, text: str, place: str = "the text") -> np.ndarray:
-        """A text's tokens, int32."""
-        raise NotImplementedError
+        """A text's tokens, int32. Names of special tokens in it are text as any other.
+
+        Raises:
+            TinyformerError: the tokenizer cannot represent it.
+            UsageError: it holds nothing that the tokenizer has a token for.
+        """
+        ids = self.tokenizer.encode(text, place)
+        if not len(ids):
+            raise UsageError(f"{place} has a text without any token; remove it, or write more")
+        return ids
+
+    def room(self, texts: int) -> int:
+        """Tokens that one or two texts may have together.
+
+        Raises:
+            UsageError: there is none for each of them.
+        """
+        marks = len(self._before) + len(self._end) + (len(self._between()) if texts == 2 else 0)
+        if self.context - marks < texts:
+            raise UsageError(f"a context of {self.context} has no room for {texts} texts beside {marks} marks")
+        return self.context - marks
 
     def layout(self, texts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
-        """A row of one or two texts' tokens, and its segments (None where all are 0); the texts fit."""
-        raise NotImplementedError
+        """A row of one or two texts' tokens, and the segment of each token, int32; None where all are of segment 0.
+
+        Args:
+            texts: tokens, together no more than there is `room` for.
+        """
+        first = [self._before, texts[0], self._end if len(texts) == 1 else self._between()]
+        second = [texts[1], self._end] if len(texts) == 2 else []
+        ids = np.concatenate([*first, *second]).astype(np.int32)
+        if not second or not self._segmented:
+            return ids, None
+        segments = np.zeros(len(ids), np.int32)
+        segments[sum(map(len, first)) :] = 1
+        return ids, segments
 
     def starts(self, texts: Sequence[np.ndarray]) -> tuple[int, ...]:
         """Where in the row each text begins."""
-        raise NotImplementedError
+        first = len(self._before)
+        return (first,) if len(texts) == 1 else (first, first + len(texts[0]) + len(self._between()))
 
-    def pad_rows(self, rows: Sequence[Any]) -> dict[str, np.ndarray]:
-        """`Row`s as the arrays `inputs`, and `mask` and `segments` where needed, of a Batch."""
-        raise NotImplementedError
+    def fit(self, texts: Sequence[np.ndarray]) -> tuple[list[np.ndarray], int]:
+        """The texts, shortened where there is too little room, and how many tokens were cut off."""
+        lengths = [len(text) for text in texts]
+        kept = shorten(lengths, self.room(len(texts)))
+        return [text[:length] for text, length in zip(texts, kept)], sum(lengths) - sum(kept)
+
+    def batch(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
+        """Rows as the arrays of a Batch: `inputs`, and where needed `mask` and `segments`."""
+        inputs, mask = pad_rows([row.ids for row in rows], self.pad)
+        found = {"inputs": inputs} if mask is None else {"inputs": inputs, "mask": mask}
+        if any(row.segments is not None for row in rows):
+            zeros = [np.zeros(len(row.ids), np.int32) if row.segments is None else row.segments for row in rows]
+            found["segments"] = pad_rows(zeros, 0)[0]
+        return found
+
+    def _between(self) -> np.ndarray:
+        if self._after is None:
+            self._after = self.tokenizer.encode(BETWEEN, "the line break between two texts")
+        return self._after
 
 
 def shorten(lengths: Sequence[int], most: int) -> tuple[int, ...]:
-    """How many tokens one or two texts keep, so that they are at most `most` together."""
-    raise NotImplementedError
+    """How many tokens one or two texts keep to be at most `most` together: the longer one always loses the next."""
+    if len(lengths) == 1:
+        return (min(lengths[0], most),)
+    first, second = lengths
+    second = min(second, max(most - first, most // 2))  # what is left to it, or its half if the first takes more
+    return min(first, most - second), second
 
 
-def tell_cut(rows: Iterable[Any], context: int) -> str | None:
-    """A sentence on how many of the rows (lists of them are examples) were cut; None where none was."""
-    raise NotImplementedError
+def tell_cut(rows: Sequence[Row], context: int) -> str | None:
+    """A sentence on how many rows were cut; None where none was."""
+    cut = sum(row.cut > 0 for row in rows)
+    if not cut:
+        return None
+    return f"{cut:,} of {len(rows):,} texts {'was' if cut == 1 else 'were'} cut to the context of {context:,} tokens"
+
+
+def _has(tokenizer: Tokenizer, role: str) -> bool:
+    return any(name in tokenizer.special_tokens for name in SPELLINGS[role])
+
+
+def _ids(*ids: int) -> np.ndarray:
+    return np.array(ids, np.int32)

@@ -1,19 +1,31 @@
 """A user's file of labelled texts, line by line: tab-separated, CSV or JSON lines.
 
-- Tab-separated without a header is the default: `text TAB label`. Quotation marks mean nothing there.
-- With names of columns given, its first line is a header.
-- `.csv` has a header always, and fields may be quoted, with line breaks and commas in them.
-- `.jsonl` is one JSON object a line, and the columns are its keys.
+- Tab-separated lines, `text TAB label`, are what any other file is taken for. Quotation marks mean nothing in them, and
+  there is no header; but the first line is one where names of columns are given.
+- `.csv` always has a header. Fields may be quoted, and then hold commas, line breaks and doubled quotation marks.
+- `.jsonl` has a JSON object in each line, and its keys are the columns. So has standard input that begins with `{`.
 
-Read next: `task.py`.
+Blank lines are passed over and counted. An empty text or label is an error, for a field has been lost there.
+
+Read before: `lines.py`. Read next: `task.py`.
 """
 
 from __future__ import annotations
 
+import collections
+import csv
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from ..errors import UsageError
+from .lines import Source, name_of, read_lines
+
+ROLES = ("text", "pair", "label")  # of columns, and their usual names
+SHOWN = 20  # columns in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +59,13 @@ class Columns:
         """Whether any name was given, so that a tab-separated file has a header."""
         return (self.text, self.pair, self.label) != (None, None, None)
 
+    def name(self, role: str) -> str:
+        """Of the column with a role."""
+        return getattr(self, role) or role
+
 
 def stream(
-    source: Path | str | IO[bytes],
+    source: Source,
     columns: Columns = Columns(),
     *,
     texts: int | None = 1,
@@ -59,19 +75,212 @@ def stream(
     """The examples of a file, whose labels are the texts that stand there.
 
     Args:
-        source: a path, or an open file.
+        source: a path, or a file that is open for reading bytes.
         columns: their names, where there are some.
-        texts: of an example, 1 or 2; None for either, the first line decides.
-        labelled: whether each must have a label.
-        warn: told, in a sentence, how many empty lines were passed over.
+        texts: of an example, 1 or 2; None for either, as the first line has it.
+        labelled: whether each must have a label; else it has one where there is a field for it.
+        warn: told, in a sentence, how many blank lines were passed over.
 
     Raises:
         UsageError: the file is missing, a directory, empty or not UTF-8; a column is missing; a line has too few or
             too many fields, or an empty one. Says which line, what is there and what is expected.
     """
-    raise NotImplementedError
+    if texts == 1 and columns.pair is not None:
+        raise UsageError(f"--pair {columns.pair} names a second text, and this task takes one; leave it out")
+    name, blank, count = name_of(source), 0, 0
+    wanted = _Wanted(columns, texts, labelled)
+    for number, values in _records(source, name, wanted):
+        place = f"{name}, line {number}"
+        if values is None:
+            blank += 1
+            continue
+        for role, value in values.items():
+            if value is not None and not value.strip():
+                raise UsageError(f"{place} has an empty {role}; fill it in, or remove the line")
+        if labelled and values.get("label") is None:
+            raise UsageError(f"{place} has no label; give it one, or remove the line")
+        count += 1
+        pair = () if values.get("pair") is None else (values["pair"],)
+        yield Example((values["text"], *pair), values.get("label"), place)
+    if not count:
+        raise UsageError(f"{name} has no example, only {blank or 'a header and no'} lines; add {wanted.form}")
+    if blank:
+        warn(f"{name} has {blank:,} blank line{'s' if blank > 1 else ''}, which were passed over")
 
 
 def count_labels(examples: Sequence[Example]) -> dict[str, int]:
     """How many examples there are of each label, the most common first."""
-    raise NotImplementedError
+    return dict(collections.Counter(example.label for example in examples).most_common())
+
+
+_Values = dict[str, str | None]  # of a line, by role; a column that need not be there is None
+
+
+@dataclasses.dataclass
+class _Wanted:
+    """The columns that are asked for. `texts` is settled by the first line where it is None."""
+
+    columns: Columns
+    texts: int | None
+    labelled: bool
+
+    @property
+    def form(self) -> str:
+        """What a line is expected to be."""
+        pair = {1: "", 2: " TAB text", None: " [TAB text]"}[self.texts]
+        return f"text{pair} TAB label" if self.labelled else f"text{pair}"
+
+    def settle(self, known: Sequence[str]) -> None:
+        """Decide by the columns of a header whether there are two texts."""
+        if self.texts is None:
+            self.texts = 2 if self.columns.pair is not None or "pair" in known else 1
+
+    def required(self, role: str) -> bool:
+        """Whether a column must be there."""
+        return {"text": True, "pair": self.texts == 2, "label": self.labelled}[role]
+
+    def choose(self, place: str, found: dict[str, Any], kind: str) -> dict[str, Any]:
+        """The values of a line with named columns, by role.
+
+        Raises:
+            UsageError: a column is missing; says which there are.
+        """
+        chosen = {}
+        for role in ROLES:
+            column = self.columns.name(role)
+            if column in found:
+                if role != "pair" or self.texts == 2:
+                    chosen[role] = found[column]
+            elif self.required(role):
+                there = ", ".join(list(found)[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
+                raise UsageError(
+                    f"{place} has no {kind} {column!r} (there are: {there or 'none'}); name the {role}'s with --{role}"
+                )
+        return chosen
+
+
+def _records(source: Source, name: str, wanted: _Wanted) -> Iterator[tuple[int, _Values | None]]:
+    """Each record's number and values by role; None in place of them for a blank line."""
+    lines = read_lines(source)
+    first = next(lines)
+    lines, suffix = chain([first], lines), Path(name).suffix.lower()
+    if suffix == ".csv":
+        return _with_header(_quoted(lines, name), name, wanted)
+    if suffix == ".jsonl" or (not isinstance(source, (str, Path)) and first[1].lstrip().startswith("{")):
+        return _objects(lines, name, wanted)
+    if wanted.columns.given:
+        return _with_header(_tabs(lines), name, wanted)
+    return _without_header(_tabs(lines), name, wanted)
+
+
+def _tabs(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+    for number, line in lines:
+        yield number, line.rstrip("\r\n").split("\t") if line.strip() else []
+
+
+def _quoted(lines: Iterator[tuple[int, str]], name: str) -> Iterator[tuple[int, list[str]]]:
+    """The records of a CSV file, each with the number of its first line."""
+    last = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal last
+        for number, line in lines:
+            last = number
+            yield line
+
+    reader = csv.reader(texts(), strict=True)
+    while True:
+        first = last + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UsageError(
+                f"{name}, line {first} is not as CSV should be ({error}); close its quotation marks, and double those "
+                "that belong to the text"
+            ) from None
+        yield first, fields if "".join(fields).strip() or len(fields) > 1 else []
+
+
+def _with_header(
+    rows: Iterator[tuple[int, list[str]]], name: str, wanted: _Wanted
+) -> Iterator[tuple[int, _Values | None]]:
+    number, header = next((row for row in rows if row[1]), (1, []))
+    header = [column.strip() for column in header]
+    wanted.settle(header)
+    wanted.choose(f"{name}, line {number}", dict.fromkeys(header), "column")
+    for column in filter(None, map(wanted.columns.name, ROLES)):
+        if header.count(column) > 1:
+            raise UsageError(f"{name} has {header.count(column)} columns {column!r}; rename all but one")
+    for number, fields in rows:
+        if fields and len(fields) != len(header):
+            raise UsageError(
+                f"{name}, line {number} has {_fields(len(fields))}, and the header has {len(header)}; "
+                f"each line needs as many as the header"
+            )
+        yield number, wanted.choose("", dict(zip(header, fields)), "column") if fields else None
+
+
+def _without_header(
+    rows: Iterator[tuple[int, list[str]]], name: str, wanted: _Wanted
+) -> Iterator[tuple[int, _Values | None]]:
+    for number, fields in rows:
+        if not fields:
+            yield number, None
+            continue
+        if wanted.texts is None:
+            pair = len(fields) > 2 or (len(fields) == 2 and not wanted.labelled and not _is_number(fields[1]))
+            wanted.texts = 2 if pair else 1
+        if len(fields) != wanted.texts + 1 and (wanted.labelled or len(fields) != wanted.texts):
+            raise UsageError(
+                f"{name}, line {number} has {_fields(len(fields))}; each line is {wanted.form} (of a file with a "
+                "header, name the columns: --text, --label)"
+            )
+        texts, label = fields[: wanted.texts], fields[wanted.texts :]
+        yield number, {**dict(zip(ROLES, texts)), "label": label[0] if label else None}
+
+
+def _objects(lines: Iterator[tuple[int, str]], name: str, wanted: _Wanted) -> Iterator[tuple[int, _Values | None]]:
+    for number, line in lines:
+        if not line.strip():
+            yield number, None
+            continue
+        place = f"{name}, line {number}"
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            raise UsageError(f'{place} is no JSON; each line is one object, such as {{"text": ...}}') from None
+        if not isinstance(found, dict):
+            raise UsageError(f'{place} is no JSON object; each line is one, such as {{"text": ...}}')
+        wanted.settle(list(found))
+        values = wanted.choose(place, found, "key")
+        yield number, {role: _as_text(place, wanted.columns.name(role), role, values[role]) for role in values}
+
+
+def _as_text(place: str, key: str, role: str, value: Any) -> str | None:
+    """A value of a JSON object as text; a label may also be a number, a truth value or null."""
+    if isinstance(value, str):
+        return value
+    if role == "label" and value is None:
+        return None
+    if role == "label" and isinstance(value, (bool, int, float)):
+        return json.dumps(value)
+    raise UsageError(f"{place}: {key!r} must be a text{' or a number' * (role == 'label')}, and is {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _fields(count: int) -> str:
+    return "no tab" if count == 1 else f"{count} fields"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

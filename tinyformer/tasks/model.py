@@ -8,12 +8,13 @@ Read before: `heads.py`. Read next: `task.py`.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from .. import nn
 from ..backends import Generator
 from ..models import Decoder, Encoder, ModelConfig
-from ..tensor import Tensor
+from ..tensor import Tensor, no_grad
 
 
 class TaskModel(nn.Module):
@@ -22,10 +23,11 @@ class TaskModel(nn.Module):
     Args:
         body: pretrained; it is used as it is, not copied.
         head: from `Task.head`.
+        frozen: whether no gradient goes into the body, so that the head alone is trained.
     """
 
-    def __init__(self, body: Encoder | Decoder, head: nn.Module) -> None:
-        self.body, self.head = body, head
+    def __init__(self, body: Encoder | Decoder, head: nn.Module, *, frozen: bool = False) -> None:
+        self.body, self.head, self.frozen = body, head, frozen
 
     @property
     def config(self) -> ModelConfig:
@@ -41,7 +43,8 @@ class TaskModel(nn.Module):
 
     def hidden(self, ids: Any, **keywords: Any) -> Tensor:
         """What the body knows of each position, `b t d`. Arguments as for a call."""
-        return self.body.hidden(ids, **keywords)
+        with no_grad() if self.frozen else contextlib.nullcontext():
+            return self.body.hidden(ids, **keywords)
 
     def score(self, hidden: Tensor, *, mask: Any = None, rng: Generator | None = None) -> Tensor:
         """What the head says of hidden states `b t d`."""

@@ -65,6 +65,7 @@ class Task(Objective):
         modes: of the models that can do it.
         best: of the names that `measure` gives, the one by which the best epoch is told; more is better.
         form: what a line of a file holds, for messages and help.
+        frozen: whether the head alone is trained.
 
     Raises:
         UsageError: the model is of a mode that cannot do this task; says what can.
@@ -73,6 +74,7 @@ class Task(Objective):
     modes: ClassVar[tuple[str, ...]]
     best: ClassVar[str]
     form: ClassVar[str] = "text TAB label"
+    frozen = False
 
     def __init__(
         self, tokenizer: Tokenizer, config: ModelConfig, *, labels: Sequence[str] = (), prefix: str = ""
@@ -161,7 +163,7 @@ class Task(Objective):
     def model(self, body: Model, init: nn.Initializer) -> TaskModel | Model:
         """A pretrained body with a fresh head; the body itself where the task needs none."""
         head = self.head(init)
-        return body if head is None else TaskModel(body, head)
+        return body if head is None else TaskModel(body, head, frozen=self.frozen)
 
     def check(self, model: Any) -> None:
         """Raise a UsageError unless the model is of the mode that the task was made for."""
