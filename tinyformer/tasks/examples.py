@@ -33,7 +33,7 @@ class Example:
     """One line of a user's file, or one sentence or question.
 
     Attributes:
-        texts: one or two; of `tag` the words, of `answer` question and context.
+        texts: one or two; of `tag` the words, of `answer` question and context; none of a blank line.
         label: of classify and pair a str; of regress a float; of tag a tuple of str, one for each word; of answer a
             tuple of (text, start character), empty for no answer; of text2text a str; None where it is not known.
         place: "FILE, line 12", for messages.
@@ -78,7 +78,8 @@ def stream(
         source: a path, or a file that is open for reading bytes.
         columns: their names, where there are some.
         texts: of an example, 1 or 2; None for either, as the first line has it.
-        labelled: whether each must have a label; else it has one where there is a field for it.
+        labelled: whether each must have a label. Else it has one where there is a field for it, and a blank line is an
+            example without texts, so that there are as many examples as lines.
         warn: told, in a sentence, how many blank lines were passed over.
 
     Raises:
@@ -93,6 +94,8 @@ def stream(
         place = f"{name}, line {number}"
         if values is None:
             blank += 1
+            if not labelled:
+                yield Example((), None, place)
             continue
         for role, value in values.items():
             if value is not None and not value.strip():
@@ -104,7 +107,7 @@ def stream(
         yield Example((values["text"], *pair), values.get("label"), place)
     if not count:
         raise UsageError(f"{name} has no example, only {blank or 'a header and no'} lines; add {wanted.form}")
-    if blank:
+    if blank and labelled:
         warn(f"{name} has {blank:,} blank line{'s' if blank > 1 else ''}, which were passed over")
 
 
