@@ -25,7 +25,7 @@ import regex
 
 from ..errors import TinyformerError, UsageError
 from .special import SPELLINGS
-from .tokenizers import Tokenizer, decoded
+from .tokenizers import Tokenizer, as_bytes, decoded
 
 INSTALL = "pip install 'tinyformer[hf]'"
 BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -107,12 +107,24 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def _encode_stream(self, chunks: Iterable[bytes], name: str) -> Iterator[np.ndarray]:
         for text in _stretches(_decoded(chunks, name)):
-            try:
-                with _reported():
-                    ids = self._backend.encode(text, add_special_tokens=False).ids
-            except ValueError as error:
-                raise TinyformerError(f"the model's tokenizer cannot encode {name}: {error}") from error
-            yield np.array(ids, np.int32)
+            yield np.array(self._encoded(text, name).ids, np.int32)
+
+    def encode_located(self, text: str, name: str = "the text") -> tuple[np.ndarray, np.ndarray]:
+        """As of any tokenizer; what the model's own leaves out, as of accents, belongs to the token beside it."""
+        ids, places, before = [], [], 0
+        for part in _stretches(_decoded([as_bytes(text, name)], name)):
+            encoded = self._encoded(part, name)
+            ids += encoded.ids
+            places += [(before + start, before + stop) for start, stop in encoded.offsets]
+            before += len(part)
+        return np.array(ids, np.int32), np.array(places, np.int64).reshape(-1, 2)
+
+    def _encoded(self, text: str, name: str) -> Any:
+        try:
+            with _reported():
+                return self._backend.encode(text, add_special_tokens=False)
+        except ValueError as error:
+            raise TinyformerError(f"the model's tokenizer cannot encode {name}: {error}") from error
 
     def _decode(self, ids: np.ndarray) -> bytes:
         return b"".join(map(self._bytes.__getitem__, ids.tolist()))

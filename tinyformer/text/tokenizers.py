@@ -102,6 +102,35 @@ class Tokenizer(ABC):
             ]
         )
 
+    def encode_located(self, text: str, name: str = "the text") -> tuple[np.ndarray, np.ndarray]:
+        """The ids of a text, and where in the text each of them stands.
+
+        Args:
+            text: a string, as for `encode`.
+            name: what an error message calls the text.
+
+        Returns:
+            The ids, int32, `n`, and of each the first of its characters and the place behind its last, `n 2`. They
+            include the space before a word where the token does. A token that is part of a character has all of it.
+
+        Raises:
+            TinyformerError: as for `encode`.
+        """
+        ids = self.encode(text, name)
+        return ids, self._locate(text, ids)
+
+    def _locate(self, text: str, ids: np.ndarray) -> np.ndarray:
+        """The characters of each id that a text was encoded to; here, what the ids decode to is the text's bytes."""
+        distinct, which = np.unique(ids, return_inverse=True)
+        sizes = np.array([len(self._decode(distinct[i : i + 1])) for i in range(len(distinct))], np.int64)
+        stops = np.cumsum(sizes[which])
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        hidden = (points >= 0xDC80) & (points <= 0xDCFF)  # bytes that "surrogateescape" made characters of
+        lengths = 1 + (points >= 0x80) * 1 + (points >= 0x800) + (points >= 0x10000)
+        bounds = np.cumsum([0, *np.where(hidden, 1, lengths)])
+        first = np.searchsorted(bounds, stops - sizes[which], side="right") - 1
+        return np.stack([first, np.searchsorted(bounds, stops)], axis=1)
+
     def encode_stream(self, chunks: Iterable[bytes], name: Path | str = "the text") -> Iterator[np.ndarray]:
         """The ids of a text that arrives in chunks, cut anywhere: together, `encode` of the whole.
 

@@ -13,6 +13,8 @@ import numpy as np
 from ..errors import TinyformerError
 from .tokenizers import Tokenizer
 
+WORD = re.compile(r"\S+|\n")
+
 
 class WordTokenizer(Tokenizer):
     """Each word, a run of characters that are not white space, is a token; so is a line break, where it is a known one.
@@ -38,6 +40,10 @@ class WordTokenizer(Tokenizer):
             raise TinyformerError(f"{name} has the word {strange!r}, which is not among the {len(self.words)} known")
         yield np.array([self._ids[word] for word in words], np.int32)
 
+    def _locate(self, text: str, ids: np.ndarray) -> np.ndarray:
+        found = [word.span() for word in WORD.finditer(text) if word[0] in self._ids or word[0] != "\n"]
+        return np.array(found, np.int64).reshape(-1, 2)
+
     def _decode(self, ids: np.ndarray) -> bytes:
         return " ".join(map(self.words.__getitem__, ids.tolist())).encode()
 
@@ -47,4 +53,4 @@ class WordTokenizer(Tokenizer):
 
 def split_words(text: bytes) -> list[str]:
     """The words of a text, and its line breaks, in order."""
-    return re.findall(r"\S+|\n", text.decode("utf-8", "replace"))
+    return WORD.findall(text.decode("utf-8", "replace"))
