@@ -27,31 +27,32 @@ def name_of(source: Source) -> str:
     return name if isinstance(name, str) and not name.startswith("<") else "standard input"
 
 
-def read_lines(source: Source) -> Iterator[tuple[int, str]]:
+def read_lines(source: Source, *, longest: int = LONGEST) -> Iterator[tuple[int, str]]:
     """Each line with its number, from 1, and its line break if it has one; a mark before the first is left out.
 
     Args:
         source: a path, or a file that is open for reading bytes, which stays open.
+        longest: bytes of a line.
 
     Raises:
-        UsageError: the file is missing, a directory or empty; a line is not UTF-8, or longer than 1 MiB.
+        UsageError: the file is missing, a directory or empty; a line is not UTF-8, or longer.
         TinyformerError: it cannot be read.
     """
     name = name_of(source)
     if isinstance(source, (str, Path)):
         spans([source])
         with open(source, "rb") as file:
-            yield from _lines(file, name)
+            yield from _lines(file, name, longest)
     else:
-        yield from _lines(source, name)
+        yield from _lines(source, name, longest)
 
 
-def _lines(file: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
+def _lines(file: IO[bytes], name: str, longest: int) -> Iterator[tuple[int, str]]:
     number = 0
-    while line := _next(file, name):
+    while line := _next(file, name, longest):
         number += 1
-        if len(line) > LONGEST:
-            raise UsageError(f"{name}, line {number} is longer than {LONGEST >> 20} MiB; is this the right file?")
+        if len(line) > longest:
+            raise UsageError(f"{name}, line {number} is longer than {longest >> 20} MiB; is this the right file?")
         try:
             yield number, line.removeprefix(MARK if number == 1 else b"").decode()
         except UnicodeDecodeError as error:
@@ -63,8 +64,8 @@ def _lines(file: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
         raise UsageError(f"{name} is empty; give a file with examples in it")
 
 
-def _next(file: IO[bytes], name: str) -> bytes:
+def _next(file: IO[bytes], name: str, longest: int) -> bytes:
     try:
-        return file.readline(LONGEST + 1)
+        return file.readline(longest + 1)
     except OSError as error:
         raise TinyformerError(f"cannot read {name}: {reason(error)}") from error

@@ -1,0 +1,149 @@
+"""Files of tagged words: CoNLL's columns, or JSON lines.
+
+    EU NNP B-ORG        a word first, its tag last, spaces or tabs between; what stands between them is not read
+    rejects VBZ O
+                        a blank line ends a sentence; lines that begin with -DOCSTART- are passed over
+
+As JSON lines: {"words": ["EU", "rejects"], "tags": ["B-ORG", "O"]}.
+
+Tags are BIO (also called IOB2): an entity of TYPE begins with B-TYPE and goes on with I-TYPE, and O is everything else.
+Without tags, as for `predict`, a file may have the words alone, one a line; or a sentence on each line, its words
+between spaces. It is taken for that if its first line is no word with a tag behind it, but more than one word; blank
+lines are sentences without words then, so that there are as many examples as lines.
+
+Read before: `examples.py`. Read next: `tag.py`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..errors import UsageError
+from .examples import Columns, Example
+from .lines import Source, name_of, read_lines
+from .metrics import entities
+
+DOCUMENT = "-DOCSTART-"
+FORM = "a line is WORD TAG with spaces or tabs between, and a blank line ends a sentence"
+
+
+def stream_tagged(
+    source: Source,
+    columns: Columns = Columns(),
+    *,
+    labelled: bool = True,
+    warn: Callable[[str], None] = lambda message: None,
+) -> Iterator[Example]:
+    """The sentences of a file: their words, and as labels their tags; see `Task.stream`.
+
+    Args:
+        source: a path, or an open file.
+        columns: of JSON lines, the keys of words and tags, if not "words" and "tags".
+        labelled: whether each word must have a tag; without, none is read.
+        warn: not called: blank lines mean something here.
+
+    Raises:
+        UsageError: the file cannot be read, a word has no tag, or tags are not BIO.
+    """
+    name, lines = name_of(source), read_lines(source)
+    first = next(((number, line) for number, line in lines if not _skipped(line)), None)
+    if first is None:
+        raise UsageError(f"{name} has no sentence in it; {FORM}")
+    lines = itertools.chain([first], lines)
+    lines_of_json = name.lower().endswith(".jsonl") or first[1].lstrip().startswith('{"')
+    if lines_of_json:
+        read = (
+            _from_json(line, columns, labelled, f"{name}, line {number}") if line.strip() else Example((), None)
+            for number, line in lines
+            if line.strip() or not labelled
+        )
+    elif not labelled and _is_sentence(first[1]):
+        read = (Example(tuple(_fields(line)), None, f"{name}, line {number}") for number, line in lines)
+    else:
+        read = _from_columns(lines, labelled, name)
+    for example in read:
+        if example.label is not None:
+            check_tags(example, one_line=lines_of_json)
+        yield example
+
+
+def check_tags(example: Example, *, one_line: bool = False) -> None:
+    """Raise a UsageError unless the tags of a sentence are BIO.
+
+    Args:
+        example: with tags; its place is that of its first word.
+        one_line: whether the other words stand there, too, and not each a line later.
+    """
+    fault = entities.bio_fault(example.label)
+    if fault is not None:
+        number, what = fault
+        place = example.place if one_line else later(example.place, number)
+        raise UsageError(
+            f"{place}, at the word {example.texts[number]!r}: {what}; correct or convert the file"
+        )
+
+
+def later(place: str, lines: int) -> str:
+    """ "FILE, line 12" some lines later."""
+    start, _, number = place.rpartition(" ")
+    return f"{start} {int(number) + lines}" if lines and number.isdecimal() else place
+
+
+def _skipped(line: str) -> bool:
+    return not line.strip() or line.startswith(DOCUMENT)
+
+
+def _fields(line: str) -> list[str]:
+    return [field for field in re.split(r"[ \t\r\n]+", line) if field]
+
+
+def _is_sentence(line: str) -> bool:
+    *words, tag = _fields(line)
+    return bool(words) and entities.bio_fault([tag.replace("I", "B", 1)]) is not None
+
+
+def _from_columns(lines: Iterator[tuple[int, str]], labelled: bool, name: str) -> Iterator[Example]:
+    words: list[str] = []
+    tags: list[str] = []
+    start = 0
+    for number, line in itertools.chain(lines, [(0, "")]):
+        if not _skipped(line):
+            fields = _fields(line)
+            if labelled and len(fields) < 2:
+                raise UsageError(f"{name}, line {number}: the word {fields[0]!r} has no tag; {FORM}")
+            start = start if words else number
+            words.append(fields[0])
+            tags.append(fields[-1])
+        elif words:
+            yield Example(tuple(words), tuple(tags) if labelled else None, f"{name}, line {start}")
+            words, tags = [], []
+
+
+def _from_json(line: str, columns: Columns, labelled: bool, place: str) -> Example:
+    try:
+        found: Any = json.loads(line)
+    except ValueError as error:
+        raise UsageError(f"{place}: this is no JSON: {error}") from None
+    keys = (columns.text or "words", columns.label or "tags")
+    asked = keys if labelled else keys[:1]
+    if not isinstance(found, dict) or not all(key in found for key in asked):
+        there = ", ".join(map(repr, found)) if isinstance(found, dict) and found else "none"
+        raise UsageError(
+            f"{place}: an object with the keys {' and '.join(map(repr, asked))} is expected, and its keys are {there}"
+        )
+    for key in asked:
+        if not isinstance(found[key], list) or not all(isinstance(text, str) for text in found[key]) or not found[key]:
+            raise UsageError(f"{place}: {key!r} must be a list of texts, with at least one")
+    words = tuple(found[keys[0]])
+    if not all(word.strip() for word in words):
+        raise UsageError(f"{place}: a word is empty; leave it out")
+    if not labelled:
+        return Example(words, None, place)
+    tags = tuple(found[keys[1]])
+    if len(tags) != len(words):
+        raise UsageError(f"{place}: {len(words)} words have {len(tags)} tags; each word needs one")
+    return Example(words, tags, place)
