@@ -78,8 +78,8 @@ def stream(
         source: a path, or a file that is open for reading bytes.
         columns: their names, where there are some.
         texts: of an example, 1 or 2; None for either, as the first line has it.
-        labelled: whether each must have a label. Else it has one where there is a field for it, and a blank line is an
-            example without texts, so that there are as many examples as lines.
+        labelled: whether each must have a label. Else none is read, though there may be a field for it, and a blank
+            line is an example without texts, so that there are as many examples as lines.
         warn: told, in a sentence, how many blank lines were passed over.
 
     Raises:
@@ -149,12 +149,11 @@ class _Wanted:
             UsageError: a column is missing; says which there are.
         """
         chosen = {}
-        for role in ROLES:
+        for role in filter(self.required, ROLES):
             column = self.columns.name(role)
             if column in found:
-                if role != "pair" or self.texts == 2:
-                    chosen[role] = found[column]
-            elif self.required(role):
+                chosen[role] = found[column]
+            else:
                 there = ", ".join(list(found)[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
                 raise UsageError(
                     f"{place} has no {kind} {column!r} (there are: {there or 'none'}); name the {role}'s with --{role}"
@@ -241,7 +240,7 @@ def _without_header(
                 "header, name the columns: --text, --label)"
             )
         texts, label = fields[: wanted.texts], fields[wanted.texts :]
-        yield number, {**dict(zip(ROLES, texts)), "label": label[0] if label else None}
+        yield number, {**dict(zip(ROLES, texts)), "label": label[0] if wanted.labelled else None}
 
 
 def _objects(lines: Iterator[tuple[int, str]], name: str, wanted: _Wanted) -> Iterator[tuple[int, _Values | None]]:
