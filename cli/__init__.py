@@ -9,8 +9,11 @@ from .app import App
 
 COMMANDS = {
     "train": "Train a model on plain text files.",
+    "finetune": "Teach a trained model a task, from labelled examples.",
     "generate": "Write text with a trained model.",
     "fill": "Fill in what is masked in a sentence.",
+    "predict": "Answer the lines of a file with a fine-tuned model.",
+    "embed": "Write a model's features of each line of a file.",
     "evaluate": "Score a trained model on a text file.",
     "inspect": "Show what a model sees of a text, and who may look at whom.",
     "info": "Show a model's parameters, FLOPs and memory.",

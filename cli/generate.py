@@ -11,8 +11,8 @@ import click
 
 from ..generation.options import TEMPERATURES, Options
 from .app import Command, Name, print_json
+from .figures import printable
 from .runs import given_text, load_run, without_line_end
-from .view import printable
 
 _DEFAULTS = Options()
 

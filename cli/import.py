@@ -7,7 +7,7 @@ import shlex
 import click
 
 from .app import Command, Name
-from .view import counted
+from .figures import counted
 
 
 @click.command(cls=Command)

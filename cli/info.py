@@ -13,7 +13,7 @@ import click
 
 from ..training.config import OBJECTIVES
 from .app import Choice, Command, Name, nearest, print_json
-from .view import counted, quantity
+from .figures import counted, quantity
 
 if TYPE_CHECKING:
     from ..analysis.counts import Lengths

@@ -13,8 +13,8 @@ import click
 from ..files import open_regular
 from ..training.config import OBJECTIVES
 from .app import Choice, Command, Name, print_json
+from .figures import counted
 from .page import page
-from .view import counted
 
 _MOST_BYTES = 1 << 20  # of a file that are looked at
 _NAMES = {name: mode for mode, names in OBJECTIVES.items() for name in names}

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from .columns import clipped, padded, width
-from .view import counted
+from .figures import counted
 
 _MARGIN = "  "
 _LABEL = 14  # columns of the token before a row of the square

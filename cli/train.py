@@ -31,7 +31,9 @@ _CHOSEN_BY = {  # what a run chooses by a setting
 }
 
 
-class _FractionOrFile(Name):
+class FractionOrFile(Name):
+    """A number, or else a file."""
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
         try:
             return float(value)
@@ -99,7 +101,7 @@ def _elsewhere() -> str:
 @_option("tokenizer", Name(), "bytes, chars, bpe, or the path of a tokenizer.json.")
 @_option("vocab_size", int, "Tokens of a bpe tokenizer.", chosen="by the text")
 @_option(
-    "validation", _FractionOrFile(), "Text to validate on, or how much to keep of the end.", metavar="FILE|FRACTION"
+    "validation", FractionOrFile(), "Text to validate on, or how much to keep of the end.", metavar="FILE|FRACTION"
 )
 @_option(
     "masking",

@@ -13,13 +13,14 @@ import os
 import sys
 import textwrap
 import time
-import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 
+from . import task_words
 from .columns import clipped, one_line
+from .figures import duration, model_size, number, percent, printable, quantity
 
 Event = dict[str, Any]
 _REDRAW_SECONDS = 0.1
@@ -156,7 +157,7 @@ def progress_line() -> Iterator[Callable[[int, int, str], None]]:
 
 def describe(event: Event) -> str:
     """An event in words, usually one line; empty for one that has nothing to say to a reader."""
-    words = _WORDS.get(event["event"])
+    words = (task_words.WORDS if "task" in event else _WORDS).get(event["event"])
     return words(event) if words else ""
 
 
@@ -166,7 +167,7 @@ def _prepare(event: Event) -> str:
 
 def _start(event: Event) -> str:
     onwards = f", from step {event['step']}" if event["step"] else ""
-    return f"training {event['run']}{onwards}: {_size(event)}\n{_text(event)}\n{_references(event)}"
+    return f"training {event['run']}{onwards}: {model_size(event)}\n{_text(event)}\n{_references(event)}"
 
 
 def _dry_run(event: Event) -> str:
@@ -179,21 +180,11 @@ def _dry_run(event: Event) -> str:
         | {part: quantity(count, "B") for part, count in memory.items()}
         | {f"{where}memory in all": quantity(sum(memory.values()), "B") + " (activations are estimated)"},
     }
-    lines = [f"dry run: {_size(event)}", _text(event), _references(event)]
+    lines = [f"dry run: {model_size(event)}", _text(event), _references(event)]
     width = max(40, *(len(name) for values in sections.values() for name in values))
     for heading, values in sections.items():
         lines += [heading, *(f"  {name:<{width}} {value}" for name, value in values.items())]
     return "\n".join(lines)
-
-
-def _size(event: Event) -> str:
-    model, mode = event["model"], event["model"]["mode"]
-    layers, heads = counted(model["layers"], "layer"), counted(model["heads"], "head")
-    if mode == "encoder-decoder":
-        layers = f"{model['layers']} + {model['decoder_layers'] or model['layers']} layers"
-    sizes = f"{layers}, width {model['width']}, {heads}, context {model['context']}"
-    kind = mode if mode == "decoder" else f"{mode} ({event['objective']})"
-    return f"{kind}, {sizes}, {event['parameters']:,} parameters"
 
 
 def _text(event: Event) -> str:
@@ -310,40 +301,3 @@ _WORDS: dict[str, Callable[[Event], str]] = {
     "warning": _warning,
     "end": _end,
 }
-
-
-def printable(text: str) -> str:
-    """Text that cannot move the cursor or change colours: control characters become a replacement mark."""
-    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\ufffd" for c in text)
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """A loss with fixed digits, or a dash."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def percent(share: float) -> str:
-    """A share of 1 as 34.5 %."""
-    return f"{100 * share:.1f} %"
-
-
-def quantity(count: float, unit: str) -> str:
-    """An amount with a decimal prefix: 1,234,000 B are 1.23 MB."""
-    prefixes = ("", "k", "M", "G", "T", "P", "E")
-    power = 0
-    while abs(count) >= 999.5 and power < len(prefixes) - 1:
-        count, power = count / 1000, power + 1
-    digits = 0 if not power or count >= 99.95 else 1 if count >= 9.995 else 2
-    return f"{count:.{digits}f} {prefixes[power]}{unit}"
-
-
-def counted(count: int, what: str) -> str:
-    """A number of things: 1 layer, 2 layers."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -11,16 +11,21 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from . import interop, models
-from .training import checkpoint, choices, data, rundir
+from . import interop, models, nn
+from .tasks import TaskModel
+from .training import checkpoint, choices, data, finetuning, rundir
 
 
 def _warn(depth: int, message: str) -> None:
     warnings.warn(message, stacklevel=depth)  # the line that called `load`
 
 
-def load(path: str | Path, *, backend: str = "auto", on_damage: Callable[[str], None] | None = None) -> models.Model:
+def load(
+    path: str | Path, *, backend: str = "auto", on_damage: Callable[[str], None] | None = None
+) -> models.Model | TaskModel:
     """The model of a run, with the weights of its newest good checkpoint; or of a Hugging Face directory.
+
+    A run that was fine-tuned gives its best weights, and where its task has a head, that on the model: a `TaskModel`.
 
     Args:
         path: a directory that `tinyformer train` wrote, or one of the checkpoints in it; or one with the config.json
@@ -42,7 +47,10 @@ def load(path: str | Path, *, backend: str = "auto", on_damage: Callable[[str], 
     config = rundir.open_run(path).config()
     weights = checkpoint.load_weights(path, on_damage=on_damage)[0]
     shape, backend = data.model_config(config), choices.choose_backend(backend)
-    model = models.build(shape, backend=backend, dtype=config.dtype, seed=None)
+    init = nn.Initializer(backend, config.dtype, None)
+    model = models.make(shape, init)
+    if config.task is not None:
+        model = finetuning.open_task(rundir.open_run(path), config).model(model, init)
     checkpoint.check_names(model.parameters(), weights, Path(path))
     model.assign(weights)
     return model

@@ -69,7 +69,7 @@ def test_help_imports_nothing_heavy(args):
     ("args", "message"),
     [
         (["tarin"], "unknown command 'tarin'; did you mean 'train'?"),
-        (["xyzzy"], "there are train, generate, fill, "),
+        (["xyzzy"], "there are train, finetune, generate, "),
         (["--verison"], "--version"),
         (["train", "--stpes", "3"], "--steps"),
         (["train", "--steps", "many"], "'many' is not a valid integer"),

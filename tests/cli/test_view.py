@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 from commandline import COMMAND, QUICK, files_under, finished
 
-from tinyformer.cli.view import counted, describe, duration, printable, progress_line, quantity, view
+from tinyformer.cli.figures import counted, duration, printable, quantity
+from tinyformer.cli.view import describe, progress_line, view
 
 TRAIN = {
     "event": "train",

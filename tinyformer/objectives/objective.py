@@ -133,6 +133,10 @@ class Objective(abc.ABC):
         xp = backends.of(batch.targets)
         return xp.ones(batch.targets.shape, dtype=xp.float32) if batch.weights is None else batch.weights
 
+    def model(self, body: Any, init: Any) -> Any:
+        """What is trained: the model itself, unless more parameters, from `init`, go with it."""
+        return body
+
     @abc.abstractmethod
     def corrupt(self, rows: Sequence[Any], rngs: Sequence[Any]) -> Batch:
         """Make a batch of rows of text.

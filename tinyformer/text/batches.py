@@ -38,8 +38,11 @@ class Shuffle:
             step: number of the step, from 0.
             batch_size: items in each step. A batch may begin in one epoch and end in another.
         """
-        row = step * batch_size + np.arange(batch_size, dtype=np.int64)
-        epoch, place = np.divmod(row, self.count)
+        return self.at(step * batch_size + np.arange(batch_size, dtype=np.int64))
+
+    def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The epoch and the number of the items at these places, int64, of all epochs one after the other."""
+        epoch, place = np.divmod(places, self.count)
         keys = [self.bits(epoch, i) for i in range(ROUNDS)]
         return epoch, self._permute(place.astype(np.uint64), keys).astype(np.int64)
 

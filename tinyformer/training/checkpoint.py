@@ -31,6 +31,7 @@ from . import tensorfile
 from .tensorfile import DamagedFile
 
 FORMAT = 2  # in 1, a decoder's stack had no name of its own
+BODY = "body."  # begins the names of a pretrained model's parameters, where a head for a task stands beside it
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _MOST_STATE = 1 << 18  # bytes
 _STATE = {
@@ -178,6 +179,8 @@ def load_weights(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The weights of a run's newest good checkpoint, or of one checkpoint's directory, with its state.
 
+    Of a run that keeps its best ones, those.
+
     Args:
         path: of the run or the checkpoint.
         on_damage: as for `newest`.
@@ -189,9 +192,21 @@ def load_weights(
     is_one = _NAME.fullmatch(path.name) and not (path / "checkpoints").exists()
     if is_one:
         found = load(path, optimizer=False)
-    else:
-        found = newest(path / "checkpoints", optimizer=False, on_damage=on_damage)
+        return found.model, found.state
+    if (path / "best").is_dir():
+        try:
+            found = newest(path / "best", optimizer=False)
+            return found.model, found.state
+        except TinyformerError as error:
+            on_damage(f"the best weights are lost: {error}; these are the newest")
+    found = newest(path / "checkpoints", optimizer=False, on_damage=on_damage)
     return found.model, found.state
+
+
+def of_body(weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The weights of a pretrained model alone, without a head for a task that stands beside it."""
+    found = {name.removeprefix(BODY): array for name, array in weights.items() if name.startswith(BODY)}
+    return found or weights
 
 
 def check_names(expected: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:

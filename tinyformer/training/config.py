@@ -26,6 +26,7 @@ PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
 ON_DEVICES = ("tf32", "bfloat16")  # those of them that a GPU computes in; what is kept is float32 all the same
 TOKENIZERS = ("bytes", "chars", "bpe")  # any other is a path
 MASKINGS = ("dynamic", "fixed")
+TASKS = ("classify", "pair", "regress", "tag", "answer", "text2text")  # what a trained model can be fine-tuned to do
 OBJECTIVES = {  # of each mode; the first one unless another is asked for
     "decoder": ("causal",),
     "encoder": ("masked", "next-sentence"),
@@ -51,6 +52,15 @@ class RunConfig:
         init_from: a run whose shape, weights and tokenizer are the beginning of this one.
         model: what is given of the model's settings, such as {"layers": 6}; all of them once a run has begun.
         objective: what the model learns to do, one of `OBJECTIVES`.
+        task: what the model of `init_from` is fine-tuned to do instead, one of `TASKS`. Those below belong to it.
+        text: the column of a file that holds the text, by name.
+        pair: the column of the second text.
+        label: the column of the answer.
+        prefix: stands before each text, and tells an encoder-decoder what to do with it.
+        labels: that the task tells apart, in the order of the head's outputs.
+        examples: checksums of those to train on, and of those to validate on.
+        epochs: how often each example is seen.
+        freeze: train the head alone.
         masking: of an encoder's text: "dynamic" hides other tokens each time (RoBERTa), "fixed" repeats itself (BERT).
         label_smoothing: of "seq2seq": share of a target's probability that the loss spreads over the vocabulary.
         files: the training text.
@@ -91,6 +101,16 @@ class RunConfig:
     tokenizer: str = _option("data", "text", "bpe")
     vocab_size: int | None = _option("data", "integer", None, least=1, most=2**31)
 
+    task: str | None = _option("task", "text", None, choices=TASKS)
+    text: str | None = _option("task", "text", None)
+    pair: str | None = _option("task", "text", None)
+    label: str | None = _option("task", "text", None)
+    prefix: str | None = _option("task", "text", None)
+    labels: tuple[str, ...] | None = _option("task", "texts", None)
+    examples: tuple[str, ...] | None = _option("task", "texts", None)
+    epochs: int | None = _option("task", "integer", None, least=1, most=10**6)
+    freeze: bool | None = _option("task", "truth", None)
+
     objective: str | None = _option("training", "text", None, choices=tuple(sum(OBJECTIVES.values(), ())))
     masking: str | None = _option("training", "text", None, choices=MASKINGS)
     label_smoothing: float | None = _option("training", "number", None, least=0, below=1)
@@ -122,6 +142,9 @@ class RunConfig:
         for field in _FIELDS.values():
             _check(field, getattr(self, field.name))
         object.__setattr__(self, "files", tuple(map(str, self.files)))
+        for name in ("labels", "examples"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         if None not in (self.warmup, self.steps) and self.warmup > self.steps:
             raise UsageError(f"--warmup ({self.warmup}) is longer than --steps ({self.steps}); lower it")
         if self.vocab_size is not None and self.tokenizer in ("bytes", "chars"):
@@ -146,10 +169,12 @@ class RunConfig:
 
     def to_toml(self, heading: str = "") -> str:
         """As the text of a config.toml; what is None is left out."""
-        sections: dict[str, dict[str, Any]] = {"model": {}, "data": {}, "training": {}, "machine": {}}
+        sections: dict[str, dict[str, Any]] = {"model": {}, "data": {}, "task": {}, "training": {}, "machine": {}}
         for field in _FIELDS.values():
             sections[field.metadata["section"]][field.name] = getattr(self, field.name)
         sections["model"] |= self.model
+        if self.task is None:
+            del sections["task"]
         return heading + format_toml(sections)
 
     @property
@@ -276,6 +301,7 @@ def read_options(path: str | Path) -> dict[str, Any]:
 _KINDS = {
     "text": (str, "text"),
     "files": ((tuple, list), 'a list of files, such as ["data.txt"]'),
+    "texts": ((tuple, list), 'a list of texts, such as ["yes", "no"]'),
     "integer": (int, "a whole number"),
     "number": ((int, float), "a number"),
     "truth": (bool, "true or false"),
@@ -290,7 +316,8 @@ def _check(field: dataclasses.Field, value: Any) -> None:
         return
     types, description = _KINDS[limits["kind"]]
     wrong = not isinstance(value, types) or (isinstance(value, bool) and types is not bool)
-    if wrong or (limits["kind"] == "files" and not all(isinstance(file, str | Path) for file in value)):
+    inner = {"files": str | Path, "texts": str}.get(limits["kind"])
+    if wrong or (inner and not all(isinstance(part, inner) for part in value)):
         raise UsageError(f"{flag} must be {description}, not {value!r}")
     if limits["kind"] == "fraction or file" and not isinstance(value, str) and not 0 < value < 1:
         raise UsageError(f"{flag} must be a file or a fraction between 0 and 1, such as 0.1, not {value}")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import text
-from ..analysis.evaluation import Baseline, Unigram
+from ..analysis.evaluation import Baseline, Unigram, figures
 from ..analysis.machine import usable_cores
 from ..errors import TinyformerError, UsageError
 from ..models import ModelConfig
@@ -33,9 +33,13 @@ from .choices import (
 )
 from .config import RunConfig
 from .rundir import Run, open_run
+from .step import Workers, score
 
 MOST_LOOKED_AT = 200_000  # tokens of a validation text, to know how often a constant answer is right
 ROWS_AT_ONCE = 64
+VALIDATION_SHARE = 0.05  # of the time
+SMALL_VALIDATION = 200_000  # tokens that the last validation takes in any case
+BASELINES = ("unigram_entropy", "unigram_accuracy", "next_sentence_chance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +50,13 @@ class Corpus:
         tokenizer: made the tokens.
         train: what to train on.
         validation: what is kept apart.
+        best: the figure of a validation by which weights are kept as the best ones; None where none are.
     """
 
     tokenizer: Any
     train: sources.Source
     validation: sources.Source
+    best: str | None = None
 
     @property
     def objective(self) -> Objective:
@@ -83,6 +89,44 @@ class Corpus:
             "unigram_bits_per_byte": bits(per_byte),
             **baseline.figures(),
         }
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How much text there is, and the figures to compare with: what the "start" event tells of it."""
+        sizes = {"train_tokens": len(self.train.tokens), "validation_tokens": len(self.validation.tokens)}
+        return sizes | self.references
+
+    @property
+    def baselines(self) -> dict[str, Any]:
+        """What to compare a validation with."""
+        return {name: self.references.get(name) for name in BASELINES}
+
+    def validate(
+        self, model: Any, workers: Workers, *, step: int, rows: int, trained: int, last: bool
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """How well a model predicts the validation text, or a part of it that takes a small share of the time.
+
+        Args:
+            model: as it is now.
+            workers: share the work.
+            step: that was done last.
+            rows: of a batch.
+            trained: rows of training since the validation before; of the last one, since the beginning.
+            last: whether the training ends with it.
+
+        Returns:
+            The figures of `analysis.evaluation.figures`, and of a decoder `bits_per_byte`; and what else the
+            "validation" event has.
+        """
+        # A token costs a third of what it does in training, as there is no backward pass.
+        most = int(trained * self.validation.row_tokens * 3 * VALIDATION_SHARE)
+        batches = self.validation_batches(rows, max(most, SMALL_VALIDATION if last else 0))
+        sums = score(model, self.objective, batches, workers)
+        found = figures(sums)
+        nats = self.per_byte(self.validation, found["loss"])
+        if nats is not None:
+            found["bits_per_byte"] = bits(nats)
+        return found, {"loss_per_byte": nats, "tokens": int(sums["tokens"])}
 
     def per_byte(self, part: sources.Source, loss: float) -> float | None:
         """A loss in nats per token as nats per byte of a part of the text; None where not every token is a target."""

@@ -12,11 +12,11 @@ import functools
 import time
 from typing import Any
 
-from ..analysis.evaluation import figures
 from ..analysis.machine import gemm_rate
 from ..errors import TinyformerError
 from ..models import learning_rate_factors
 from . import outline, runlog, samples
+from .checkpoint import BODY
 from .config import RunConfig
 from .data import Corpus, bits, tokens_read
 from .device_step import DeviceStep
@@ -27,13 +27,10 @@ from .rundir import Run
 from .saving import RunState
 from .schedule import learning_rate
 from .signals import Stopped, StopRequest
-from .step import HostStep, Outcome, Workers, score
+from .step import HostStep, Outcome, Workers
 
 MOST_FAILURES = 3  # steps in a row without a finite loss and gradient, before the run gives up
-VALIDATION_SHARE = 0.05  # of the time
-BASELINES = ("unigram_entropy", "unigram_accuracy", "next_sentence_chance")
 MOST_ALIKE = 0.75  # share of the pairs of one kind, above which next-sentence prediction teaches little
-SMALL_VALIDATION = 200_000  # tokens that the last validation takes in any case
 LONG_ENOUGH = 5.0  # seconds of steps, from which their speed is compared with that of the machine
 
 
@@ -69,7 +66,7 @@ class Trainer:
         self._workers, self._report, self._stop = workers, reporter, stop
         device, trained = config.backend != "numpy", _trained(model, corpus.objective)
         working = "bfloat16" if device and config.precision == "bfloat16" else None
-        flat = self._flat = FlatParameters(trained, learning_rate_factors(model.config), working=working)
+        flat = self._flat = FlatParameters(trained, _rates(model), working=working)
         if working is not None:
             model.masters = flat.views(flat.values)
         self._optimizer = AdamW.of(
@@ -137,12 +134,13 @@ class Trainer:
             "run": str(self.run.path),
             "step": self.progress.step,
             "loss": outcome.loss if outcome else None,
-            "validation": self.progress.validation | self._baselines(),
+            "validation": self.progress.validation | self.corpus.baselines,
             "validation_loss": self.progress.validation.get("loss"),
             "validation_bits_per_byte": self.progress.validation.get("bits_per_byte"),
             "seconds": time.perf_counter() - began,
             **self._speed(config.steps - first, busy_before),  # the last step is told of
             "next": samples.next_command(self.corpus, str(self.run.path)),
+            **self._best(),
         }
         self._report(event)
         return event
@@ -221,24 +219,25 @@ class Trainer:
 
     def _validate(self, last: bool) -> None:
         config = self.config
-        # A token costs a third of what it does in training, as there is no backward pass.
-        steps = self.progress.step if last else config.eval_every
-        trained = steps * config.rows_per_step * self.corpus.validation.row_tokens
-        most = int(trained * 3 * VALIDATION_SHARE)
-        batches = self.corpus.validation_batches(config.batch_size, max(most, SMALL_VALIDATION if last else 0))
+        step = self.progress.step
+        trained = (step if last else config.eval_every) * config.rows_per_step
         with self._flat.backend.rounding(self._rounding):
-            sums = score(self.model, self.corpus.objective, batches, self._workers)
-        found = self.progress.validation = {"step": self.progress.step} | figures(sums)
-        nats = self.corpus.per_byte(self.corpus.validation, found["loss"])
-        if nats is not None:
-            found["bits_per_byte"] = bits(nats)
-        tokens = int(sums["tokens"])
-        self.progress.append({"step": self.progress.step, "split": "validation", **found, "tokens": tokens})
-        self._report({"event": "validation", **found, "loss_per_byte": nats, **self._baselines(), "tokens": tokens})
+            found, more = self.corpus.validate(
+                self.model, self._workers, step=step, rows=config.batch_size, trained=trained, last=last
+            )
+        found = self.progress.validation = {"step": step} | found
+        self.progress.append({"step": step, "split": "validation", **found, "tokens": more["tokens"]})
+        self._report({"event": "validation", **found, **self.corpus.baselines, **more})
+        self.progress.keep_best(self.corpus.best)
 
-    def _baselines(self) -> dict[str, float | None]:
-        """What to compare a validation with."""
-        return {name: self.corpus.references.get(name) for name in BASELINES}
+    def _best(self) -> dict[str, Any]:
+        """What the model did best, where that is what a run is for: its weights take the place of the last ones."""
+        if self.corpus.best is None:
+            return {}
+        self.progress.take_best()
+        with self._flat.backend.rounding(self._rounding):
+            report = self.corpus.report(self.model, self._workers, rows=self.config.batch_size)
+        return self.corpus.baselines | {"best": self.progress.best, "report": report}
 
     def _speed(self, steps: int, seconds: float) -> dict[str, float | None]:
         """The rate of the matrix products that steps need, over all of their time, and the best of the processor."""
@@ -253,6 +252,12 @@ class Trainer:
         with self._flat.backend.rounding(self._rounding):
             found = samples.sample(self.corpus, self.model, self.config.seed + self.progress.step)
         self._report({"event": "sample", "step": self.progress.step, **found})
+
+
+def _rates(model: Any) -> dict[str, float]:
+    """Factors on the learning rate by the names that the parameters have here, be it a whole model or a body."""
+    known = learning_rate_factors(model.config)
+    return {name: known[own] for name in model.parameters() if (own := name.removeprefix(BODY)) in known}
 
 
 def _trained(model: Any, objective: Any) -> dict[str, Any]:

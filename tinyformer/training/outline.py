@@ -40,13 +40,11 @@ def facts(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> dict[str, An
     sample = _sample(config, corpus)
     return {
         "steps": config.steps,
-        "parameters": counts.count_parameters(shape),
+        "parameters": sum(math.prod(t.shape) for t in _outline(config, shape, corpus).parameters().values()),
         "model": dataclasses.asdict(shape),
         "objective": config.objective or corpus.objective.name,
         "label_smoothing": config.label_smoothing,
         "tokenizer": corpus.tokenizer.kind,
-        "train_tokens": len(corpus.train.tokens),
-        "validation_tokens": len(corpus.validation.tokens),
         "lengths": _lengths(shape, sample)._asdict(),
         "tokens_per_step": round(tokens_read(sample) * config.rows_per_step / len(sample)),
         "learning_rate": config.learning_rate,
@@ -54,13 +52,13 @@ def facts(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> dict[str, An
         "precision": config.precision,
         "threads": config.threads or 1,
         "devices": config.devices,
-        **corpus.references,
+        **corpus.facts,
     }
 
 
 def costs(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> dict[str, Any]:
     """Shapes and counts of parameters, FLOPs of a step and its memory in bytes: the "dry_run" event's content."""
-    model, lengths = models.make(shape, Unallocated(dtype=config.dtype)), _lengths(shape, _sample(config, corpus))
+    model, lengths = _outline(config, shape, corpus), _lengths(shape, _sample(config, corpus))
     return {
         "shapes": {name: list(tensor.shape) for name, tensor in model.parameters().items()},
         "parameters_by_part": counts.parameters_by_part(shape),
@@ -95,6 +93,12 @@ def check_memory(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> None:
         raise TinyformerError(f"{have}; a smaller model, context, --batch-size or --grad-accumulation needs less")
 
 
+def _outline(config: RunConfig, shape: ModelConfig, corpus: Corpus) -> Any:
+    """The model that is about to be made, without its numbers."""
+    init = Unallocated(dtype=config.dtype)
+    return corpus.objective.model(models.make(shape, init), init)
+
+
 def _sample(config: RunConfig, corpus: Corpus) -> Batch:
     """Some rows of the first batch, which shows how long rows are."""
     return corpus.batch(1, min(config.rows_per_step, MOST_ROWS))
@@ -105,8 +109,9 @@ def _lengths(shape: ModelConfig, batch: Batch) -> counts.Lengths:
     inputs, scored = batch.inputs.shape[1], math.ceil(batch.tokens / len(batch))
     if shape.mode == "encoder":
         return counts.Lengths(inputs, 0, scored)
-    targets = batch.targets.shape[1]
-    return counts.Lengths(0 if batch.decoder_inputs is None else inputs, targets, targets)
+    if batch.decoder_inputs is None:
+        return counts.Lengths(0, inputs, inputs)
+    return counts.Lengths(inputs, batch.targets.shape[1], batch.targets.shape[1])
 
 
 def _memory(config: RunConfig, shape: ModelConfig, lengths: counts.Lengths) -> dict[str, int]:

@@ -6,6 +6,9 @@
                       log.jsonl
                       checkpoints/
 
+One that was fine-tuned (`finetuning.py`) has instead of token files its examples, train.jsonl and validation.jsonl, and
+beside the checkpoints in best/ the one with which it did best on the latter.
+
 Read before: `tinyformer/files.py`, `checkpoint.py`. Read next: `data.py`.
 """
 
@@ -31,6 +34,7 @@ HEADING = """\
 # `tinyformer train --config THIS_FILE` begins a new run with them; `--resume` goes on with this one.
 
 """
+CHECKPOINTS, BEST = "checkpoints", "best"
 _LOCK = ".lock"
 _A_RUN = "a run is what `tinyformer train` writes"
 
@@ -62,12 +66,24 @@ class Run:
         return self.path / "validation.tokens"
 
     @property
+    def train_examples(self) -> Path:
+        return self.path / "train.jsonl"
+
+    @property
+    def validation_examples(self) -> Path:
+        return self.path / "validation.jsonl"
+
+    @property
     def log_file(self) -> Path:
         return self.path / "log.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
+
+    @property
+    def best(self) -> Path:
+        return self.path / BEST
 
     @property
     def resume_command(self) -> str:
@@ -157,7 +173,7 @@ def open_run(path: str | Path) -> Run:
         UsageError: there is none; the message says what was missing.
     """
     path = Path(path)
-    if path.parent.name == "checkpoints" and (path / "state.json").exists():
+    if path.parent.name in (CHECKPOINTS, BEST) and (path / "state.json").exists():
         path = path.parent.parent
     if not path.exists():
         raise UsageError(f"no run at {path}: it does not exist; {_A_RUN}")
@@ -204,7 +220,8 @@ def _occupied(path: Path) -> UsageError:
 
 def _is_unfinished(run: Run) -> bool:
     """Whether all in a directory without config.toml is what a process left that was killed, and none is at work."""
-    parts = (run.tokenizer_file, run.train_tokens, run.validation_tokens, run.log_file, run.checkpoints)
+    parts = [run.tokenizer_file, run.log_file, run.checkpoints]
+    parts += [run.train_tokens, run.validation_tokens, run.train_examples, run.validation_examples]
     found, own = set(os.listdir(run.path)), {_LOCK, *(part.name for part in parts)}
     if _LOCK not in found or any(name not in own and not name.startswith(files.TEMPORARY) for name in found):
         return False

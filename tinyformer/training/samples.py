@@ -12,6 +12,7 @@ import numpy as np
 
 from ..generation import Options, generate_texts, sample_text
 from ..objectives import Batch
+from ..tasks import Task
 from ..tensor import no_grad
 from ..text.sources import open_source
 from .data import Corpus
@@ -85,6 +86,8 @@ def _answer(corpus: Corpus, model: Any, batch: Batch) -> dict[str, str]:
 def next_command(corpus: Corpus, run: str) -> str:
     """A command that shows what the trained model can do, with words from the run's own text."""
     run = shlex.quote(run)
+    if isinstance(corpus.objective, Task):
+        return f"tinyformer predict {run} {shlex.quote(corpus.file)}"
     if corpus.objective.mode == "decoder":
         word = first_word(corpus)
         prompt = f" --prompt {shlex.quote(word)}" if word else ""

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import TinyformerError
 from ..files import WriteError
+from ..files import reason as reason_of
 from . import checkpoint, runlog
 from .config import RunConfig
 from .events import Reporter, warn
@@ -40,6 +41,7 @@ class RunState:
         tokens: read in training so far.
         failures: steps in a row that updated nothing.
         validation: the newest figures.
+        best: the figures that the weights in `best/` reached; empty where there are none.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class RunState:
     ) -> None:
         self.step, self.tokens, self.failures = 0, 0, 0
         self.validation: dict[str, Any] = {}
+        self.best: dict[str, Any] = {}
         self._run, self._config, self._threads = run, config, threads
         self._model, self._flat, self._optimizer = model, flat, optimizer
         self._log, self._report = log, reporter
@@ -76,7 +79,12 @@ class RunState:
         """
         weights, _ = checkpoint.load_weights(path, on_damage=lambda message: warn(self._report, message))
         weights = {name: array.astype(self._config.dtype, copy=False) for name, array in weights.items()}
-        checkpoint.check_names(self._model.values(), weights, Path(path))
+        weights = checkpoint.of_body(weights)
+        own = self._model.values()
+        if any(name.startswith(checkpoint.BODY) for name in own):  # a head is new
+            weights = {checkpoint.BODY + name: array for name, array in weights.items()}
+            weights |= {name: array for name, array in own.items() if not name.startswith(checkpoint.BODY)}
+        checkpoint.check_names(own, weights, Path(path))
         self._model.assign(weights)
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
@@ -93,6 +101,8 @@ class RunState:
         for name, mean in means.items():
             mean[...] = self._flat.backend.from_host(saved.optimizer[name])
         self._log.cut_back(saved.step)
+        if self._config.task is not None:
+            self._find_best()
         state = saved.state
         self.step = self._saved = saved.step
         self.tokens, self.failures = state["tokens_seen"], state["failures"]
@@ -116,18 +126,11 @@ class RunState:
         if not bool(xp.isfinite(xp.max(values)) & xp.isfinite(xp.min(values))):  # in no memory; both hand on a NaN
             good = f"the last good state is that of step {self._saved}"
             raise TinyformerError(f"the weights are no longer finite at step {self.step}; {good}")
-        state = {
-            "seed": self._config.seed,
-            "tokens_seen": self.tokens,
-            "failures": self.failures,
-            "validation": {name: figure for name, figure in self.validation.items() if math.isfinite(figure)},
-            "config_digest": self._config.digest,
-            "fingerprint": self._fingerprint(),
-        }
         self._note(self._log.sync())
-        model = {name: xp.to_host(array) for name, array in self._model.values().items()}
         means = {name: xp.to_host(mean) for name, mean in self._means().items()}
-        path = checkpoint.save(self._run.checkpoints, self.step, model, means, state, good=self._saved)
+        path = checkpoint.save(
+            self._run.checkpoints, self.step, self._weights(), means, self._state(), good=self._saved
+        )
         self._saved = self.step
         self._report({"event": "saved", "step": self.step, "path": str(path)})
 
@@ -150,6 +153,69 @@ class RunState:
         except WriteError as error:
             way = f"then go on from step {self._saved}, the newest saved: {self._run.resume_command}"
             raise WriteError(f"{error}; {way}") from error
+
+    def keep_best(self, measure: str | None) -> None:
+        """Keep the weights in `best/`, if they are better than those there by a figure of the newest validation.
+
+        Args:
+            measure: its name; more is better, and where it is the same, a lower loss. None keeps nothing.
+        """
+        found = self._figures()
+        if measure is None or "loss" not in found:
+            return
+        new, old = ((of.get(measure, -math.inf), -of.get("loss", math.inf)) for of in (found, self.best))
+        if self.best and new <= old:
+            return
+        try:
+            self._run.best.mkdir(exist_ok=True)
+            checkpoint.save(self._run.best, self.step, self._weights(), {}, self._state(), good=self.step)
+        except (WriteError, OSError) as error:
+            reason = error if isinstance(error, WriteError) else f"cannot write {self._run.best}: {reason_of(error)}"
+            warn(self._report, f"{reason}; training goes on, and {self._run.best} keeps what it has")
+            return
+        self.best = found
+
+    def take_best(self) -> bool:
+        """Put the weights of `best/` into the model, for good. False where there are none."""
+        if not self.best:
+            return False
+        if (saved := self._find_best()) is not None:
+            self._model.assign(saved.model)
+        return saved is not None
+
+    def _find_best(self) -> checkpoint.Checkpoint | None:
+        """What `best/` holds, if it is of this model and in order; its figures are taken note of."""
+        self.best = {}
+        if not self._run.best.is_dir():
+            return None
+        try:
+            saved = checkpoint.newest(self._run.best, optimizer=False)
+            checkpoint.check_names(self._model.values(), saved.model, saved.path / checkpoint.MODEL)
+        except TinyformerError as error:
+            warn(self._report, f"the best weights are lost: {error}")
+            return None
+        self.best = saved.state["validation"]
+        return saved
+
+    def _weights(self) -> dict[str, Any]:
+        """All of the model, on the host."""
+        xp = self._flat.backend
+        return {name: xp.to_host(array) for name, array in self._model.values().items()}
+
+    def _figures(self) -> dict[str, float]:
+        """Those of the newest validation that a file can hold."""
+        return {name: figure for name, figure in self.validation.items() if math.isfinite(figure)}
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside arrays."""
+        return {
+            "seed": self._config.seed,
+            "tokens_seen": self.tokens,
+            "failures": self.failures,
+            "validation": self._figures(),
+            "config_digest": self._config.digest,
+            "fingerprint": self._fingerprint(),
+        }
 
     def _means(self) -> dict[str, Any]:
         """AdamW's running means by the names they have in a checkpoint."""

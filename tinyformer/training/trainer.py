@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-from .. import models
+from .. import models, nn
 from ..errors import UsageError
-from . import checkpoint, choices, outline, rundir, runlog
+from . import checkpoint, choices, finetuning, outline, rundir, runlog
 from .config import RunConfig, for_resume
 from .data import Corpus, prepare, reopen
 from .events import Reporter, warn
@@ -84,7 +84,7 @@ def resume(path: str | Path, reporter: Reporter, changes: dict[str, Any] | None 
         if config.backend == "numpy" and "devices" not in (changes or {}):
             config = config.replace(devices=1)  # the GPUs that it had are not here
         choices.check_devices(config)
-        shape, corpus = reopen(run, config)
+        shape, corpus = (finetuning.reopen if config.task else reopen)(run, config)
         saved = checkpoint.newest(run.checkpoints, on_damage=lambda message: warn(reporter, message))
         if saved.step > config.steps:
             raise UsageError(f"{run.path} has done {saved.step} steps; give --steps {saved.step} or more")
@@ -98,9 +98,9 @@ def resume(path: str | Path, reporter: Reporter, changes: dict[str, Any] | None 
 
 
 def _begin(config: RunConfig, reporter: Reporter, out: str | Path | None, *, dry_run: bool) -> dict[str, Any]:
-    config = choices.settle_mode(config)
+    config = config if config.task else choices.settle_mode(config)
     first = config.files[0] if config.files else "text"
-    with stop_requests(reporter) as stop, rundir.new_run(out, first, config.mode) as run:
+    with stop_requests(reporter) as stop, rundir.new_run(out, first, config.task or config.mode) as run:
         reporter = stop.report
 
         def progress(done: int, total: int, what: str) -> None:
@@ -108,7 +108,8 @@ def _begin(config: RunConfig, reporter: Reporter, out: str | Path | None, *, dry
                 raise Stopped("stopped before the training began; nothing is left behind", stop.number)
             reporter({"event": "prepare", "done": done, "total": total, "what": what})
 
-        config, shape, corpus = prepare(run, config, progress, lambda message: warn(reporter, message))
+        begin = finetuning.prepare if config.task else prepare
+        config, shape, corpus = begin(run, config, progress, lambda message: warn(reporter, message))
         if dry_run:  # told before the model is made, which may not fit
             facts = outline.facts(config, shape, corpus) | outline.costs(config, shape, corpus)
             reporter({"event": "dry_run", "run": None, "step": 0, **facts})
@@ -136,5 +137,6 @@ def _trainer(
         Workers((config.threads or 1) if config.backend == "numpy" else 1) as workers,
         contextlib.closing(runlog.RunLog(run.log_file)) as log,
     ):
-        model = models.build(shape, backend=config.backend, dtype=config.dtype, seed=config.seed)
+        init = nn.Initializer(config.backend, config.dtype, config.seed)
+        model = corpus.objective.model(models.make(shape, init), init)
         yield Trainer(run, config, corpus, model, workers, log, reporter, stop)
