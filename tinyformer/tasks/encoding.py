@@ -12,13 +12,14 @@ Read before: `examples.py`. Read next: `heads.py`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from ..errors import UsageError
 from ..models import ModelConfig
-from ..objectives import pad_rows
+from ..objectives import Batch, pad_rows
 from ..text import Tokenizer
 from ..text.special import SPELLINGS
 from .task import Row
@@ -126,6 +127,30 @@ def shorten(lengths: Sequence[int], most: int) -> tuple[int, ...]:
     first, second = lengths
     second = min(second, max(most - first, most // 2))  # what is left to it, or its half if the first takes more
     return min(first, most - second), second
+
+
+def in_steps(batch: Batch, pad: int, context: int) -> Batch:
+    """A batch whose rows are padded to an eighth of the context or a multiple of that, with a mask in any case.
+
+    So a device that replays its work meets few shapes (`Objective.fixed`; `backends/cupy/graphs.py` keeps eight).
+
+    Args:
+        batch: of rows without decoder inputs.
+        pad: id that fills a row.
+        context: of the model.
+    """
+    rows, length = batch.inputs.shape
+    step = -(-context // 8)
+    more = min(-(-length // step) * step, context) - length
+    found = batch.arrays
+    found.setdefault("mask", np.ones((rows, length), np.bool_))
+    if batch.targets.shape == (rows, length):  # one for each token
+        found.setdefault("weights", np.ones((rows, length), np.float32))
+    fill = {"inputs": pad, "mask": 0, "segments": 0, "targets": 0, "weights": 0}
+    for name in fill.keys() & found.keys():
+        if found[name].shape == (rows, length):
+            found[name] = np.pad(found[name], ((0, 0), (0, more)), constant_values=fill[name])
+    return dataclasses.replace(batch, **found)
 
 
 def tell_cut(rows: Sequence[Row], context: int) -> str | None:

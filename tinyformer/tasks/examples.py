@@ -108,7 +108,7 @@ def stream(
     if not count:
         raise UsageError(f"{name} has no example, only {blank or 'a header and no'} lines; add {wanted.form}")
     if blank and labelled:
-        warn(f"{name} has {blank:,} blank line{'s' if blank > 1 else ''}, which were passed over")
+        warn(f"{name}: {blank:,} blank {'line was' if blank == 1 else 'lines were'} passed over")
 
 
 def count_labels(examples: Sequence[Example]) -> dict[str, int]:

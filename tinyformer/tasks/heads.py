@@ -56,9 +56,9 @@ class LastHead(nn.Module):
         if mask is None:
             return self.output(hidden[:, -1])
         xp, (rows, length, width) = hidden.backend, hidden.shape
-        mask = xp.from_host(mask)
-        places = xp.arange(length)
-        last = xp.max(xp.where(mask != 0, places[None, :], xp.zeros_like(places)[None, :]), axis=1)
+        mask, places = xp.from_host(mask), xp.arange(length)
+        real = mask if mask.dtype == xp.bool else mask != 0
+        last = xp.max(xp.where(real, places[None, :], xp.zeros_like(places)[None, :]), axis=1)
         flat = ops.reshape(hidden, shape=(rows * length, width))
         return self.output(ops.take(flat, xp.arange(rows) * length + last))
 

@@ -24,7 +24,7 @@ from ..objectives.objective import Prediction
 from ..tensor import Array, Tensor, no_grad
 from ..text import Tokenizer
 from . import examples
-from .encoding import Framing
+from .encoding import Framing, in_steps
 from .examples import Columns, Example
 from .heads import LastHead, PooledHead
 from .lines import Source
@@ -108,6 +108,10 @@ class WholeTexts(Task):
         told = np.array([[len(row.ids) - 1] for row in rows])  # tokens that have one before them
         weights = (np.arange(inputs.shape[1]) < told) / np.maximum(told, 1)
         return Batch(**given, targets=targets, weights=weights.astype(np.float32), labels=labels)
+
+    def fixed(self, batch: Batch) -> Batch:
+        """For a device that replays its work; see `Objective.fixed`."""
+        return in_steps(batch, self.framing.pad, self.config.context).normalised()
 
     def head(self, init: nn.Initializer) -> nn.Module:
         """BERT's pooler and a linear map, or a decoder's linear map."""

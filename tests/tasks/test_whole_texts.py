@@ -1,0 +1,392 @@
+"""A class or a number for whole texts: the loss by plain loops, its gradient, its parts; what is answered; training."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.objectives.made import make
+from tinyformer import backends, backward, functional, nn, no_grad, ops
+from tinyformer.gradcheck import check_gradients
+from tinyformer.models import build
+from tinyformer.objectives import Batch
+from tinyformer.tasks import TASKS, Example
+from tinyformer.tasks.heads import LastHead, PooledHead
+from tinyformer.tensor import Tensor
+from tinyformer.text import make_tokenizer, special_tokens
+from tinyformer.training.device_step import DeviceStep
+from tinyformer.training.optimizer import AdamW, FlatParameters
+from tinyformer.training.step import HostStep, Workers, accumulate_gradient
+
+SEEDS = st.integers(0, 2**32 - 1)
+few = settings(max_examples=settings.default.max_examples // 4 + 1)
+CASES = [(name, mode) for name in ("classify", "pair", "regress") for mode in ("encoder", "decoder")]
+each = pytest.mark.parametrize(("name", "mode"), CASES)
+LABELS = {"classify": ("a", "b", "c"), "pair": ("a", "b", "c"), "regress": ("2.0", "0.5")}
+V = 280
+
+
+def made(name, mode, dtype="float64", task=None, **choices):
+    """A task, and a model with weights so large that its answers differ."""
+    body = make(mode, dtype, vocabulary=V, **choices)
+    tokenizer = make_tokenizer("bytes", [], special_tokens=special_tokens(mode))
+    task = (task or TASKS[name])(tokenizer, body.config, labels=LABELS[name])
+    model = task.model(body, nn.Initializer(dtype=dtype))
+    rng = np.random.default_rng(3)
+    for parameter in model.head.parameters().values():
+        parameter.array[...] = rng.standard_normal(parameter.shape)
+    return task, model
+
+
+def drawn(task, seed, count=6, *, short=True):
+    """A batch of texts of any length; some of a single token, which a decoder has nothing to say of."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        lengths = rng.integers(1, 30, 2 if task.name == "pair" else 1)
+        if number == 0 and short:
+            lengths[:] = 1
+        texts = tuple("".join(map(chr, rng.integers(97, 123, length))) for length in lengths)
+        label = float(rng.normal(2)) if task.name == "regress" else "abc"[rng.integers(3)]
+        rows += task.rows(Example(texts, label))
+    return task.corrupt(rows)
+
+
+def log_p(scores):
+    scores = scores - scores.max()
+    return scores - np.log(np.exp(scores).sum())
+
+
+def plain_loss(task, model, batch, rows=None):
+    """Row by row, without padding: the mean of the task's loss and, of a decoder, λ times its mean loss in writing."""
+    judged, written = 0.0, []
+    for row in rows if rows is not None else range(len(batch)):
+        length = batch.inputs.shape[1] if batch.mask is None else int(batch.mask[row].sum())
+        ids = batch.inputs[row : row + 1, :length]
+        segments = None if batch.segments is None else batch.segments[row : row + 1, :length]
+        with no_grad():
+            hidden = model.body.hidden(ids, segments=segments).numpy()[0]
+            if task.mode == "encoder":
+                pooler = model.body.pooler or model.head.pooler
+                read = np.tanh(hidden[0] @ pooler.weight.numpy() + pooler.bias.numpy())
+                scores = read @ model.head.output.weight.numpy() + model.head.output.bias.numpy()
+            else:
+                scores = hidden[-1] @ model.head.output.weight.numpy()
+            logits = model.body.score(Tensor(hidden)).numpy()
+        if task.name == "regress":
+            judged += (scores[0] - batch.labels[row]) ** 2
+        else:
+            judged -= log_p(scores)[batch.labels[row]]
+        if length > 1:
+            written.append(-np.mean([log_p(logits[i])[ids[0, i + 1]] for i in range(length - 1)]))
+    loss = judged / len(batch)
+    return loss + 0.5 * sum(written) / max(len(written), 1) * (task.mode == "decoder")
+
+
+@each
+@few
+@given(seed=SEEDS)
+def test_the_loss_by_plain_loops(name, mode, seed):
+    task, model = made(name, mode)
+    batch = drawn(task, seed)
+    assert task.loss(model, batch).item() == pytest.approx(plain_loss(task, model, batch), rel=1e-6)
+
+
+def test_a_text_of_one_token_is_no_text_to_write():
+    task, model = made("classify", "decoder")
+    batch = task.corrupt([row for text in "ab" for row in task.rows(Example((text,), "a"))])
+    assert batch.inputs.shape == (2, 1)
+    assert task.loss(model, batch).item() == pytest.approx(plain_loss(task, model, batch), rel=1e-6)
+
+
+@each
+@given(seed=SEEDS)
+def test_a_fresh_pooler_or_that_of_the_body_are_the_same(name, mode, seed):
+    if mode == "decoder":
+        return
+    task, model = made(name, mode)
+    assert model.head.pooler is None
+    other, plain = made(name, mode, next_sentence=False)
+    values = model.values()
+    for part in ("weight", "bias"):
+        values[f"head.pooler.{part}"] = values.pop(f"body.pooler.{part}")
+        values.pop(f"body.next_sentence.{part}")
+    plain.assign(values)
+    batch = drawn(task, seed)
+    assert other.loss(plain, batch).item() == pytest.approx(task.loss(model, batch).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("kind", [PooledHead, LastHead])
+def test_gradients_of_heads(kind, masked):
+    body = make("encoder" if kind is PooledHead else "decoder")
+    head = kind(body.config, 3, nn.Initializer(dtype="float64"))
+    rng = np.random.default_rng(0)
+    mask = np.arange(5) < np.array([[3], [5], [1]]) if masked else None
+    check_gradients(lambda hidden: head(hidden, mask=mask, body=body), rng.standard_normal((3, 5, 8)))
+
+    def of_weight(weight):
+        head.output.weight = weight
+        return head(Tensor(rng.standard_normal((3, 5, 8)) * 0 + 0.3), mask=mask, body=body)
+
+    check_gradients(of_weight, rng.standard_normal((8, 3)))
+
+
+@each
+def test_the_gradient_of_the_whole_loss(name, mode):
+    """In each parameter, along a random direction."""
+    task, model = made(name, mode)
+    batch, rng = drawn(task, 4), np.random.default_rng(1)
+    gradients = backward(task.loss(model, batch))
+    for path, parameter in model.parameters().items():
+        if path.startswith(task.unreached):
+            assert parameter not in gradients
+            continue
+        kept = parameter.array.copy()
+        direction = rng.standard_normal(kept.shape)
+        sides = []
+        for sign in (1, -1):
+            parameter.array[...] = kept + sign * 1e-5 * direction
+            with no_grad():
+                sides.append(task.loss(model, batch).item())
+        parameter.array[...] = kept
+        slope = (sides[0] - sides[1]) / 2e-5
+        assert (gradients[parameter] * direction).sum() == pytest.approx(slope, rel=1e-5, abs=1e-8), path
+
+
+@each
+@few
+@given(seed=SEEDS, cuts=st.sets(st.integers(1, 5)))
+def test_losses_and_gradients_of_parts_add_up(name, mode, seed, cuts):
+    task, model = made(name, mode)
+    batch = drawn(task, seed)
+    whole = task.loss(model, batch)
+    parts = [batch.rows(a, b) for a, b in zip([0, *sorted(cuts)], [*sorted(cuts), 6])]
+    losses = [task.loss(model, part, whole=batch) for part in parts]
+    assert sum(loss.item() for loss in losses) == pytest.approx(whole.item(), rel=1e-12)
+    expected, found = backward(whole), [backward(loss) for loss in losses]
+    for parameter in model.parameters().values():
+        total = sum(gradients.get(parameter, 0.0) for gradients in found)
+        np.testing.assert_allclose(total, expected.get(parameter, 0.0), rtol=0, atol=1e-12)
+
+
+def gradient(task, model, batch, *, micros, workers):
+    reached = {path: p for path, p in model.parameters().items() if not path.startswith(task.unreached)}
+    flat = FlatParameters(reached)
+    with Workers(workers) as threads:
+        loss = accumulate_gradient(model, task, flat, batch, micros=micros, seed=1, step=1, workers=threads)
+    return loss, flat.gradients.copy()
+
+
+@each
+def test_a_batch_however_it_is_cut_and_shared(name, mode):
+    """With dropout, which each row draws for itself."""
+    task, model = made(name, mode, dropout=0.3)
+    batch = drawn(task, 2)
+    loss, expected = gradient(task, model, batch, micros=1, workers=1)
+    for micros, workers in ((3, 1), (1, 2), (2, 3)):
+        other, found = gradient(task, model, batch, micros=micros, workers=workers)
+        assert other == pytest.approx(loss, rel=1e-12)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    assert loss != pytest.approx(task.loss(model, batch).item(), rel=1e-5)
+
+
+@each
+def test_a_device_takes_the_step_of_the_host(name, mode):
+    steps = []
+    for kind in ("host", "device"):
+        task, model = made(name, mode, dropout=0.3)
+        reached = {path: p for path, p in model.parameters().items() if not path.startswith(task.unreached)}
+        flat = FlatParameters(reached)
+        parts = model, task, flat, AdamW.of(flat, epsilon=1e-3)
+        shared = {"micros": 2, "seed": 1}
+        step = DeviceStep(*parts, **shared) if kind == "device" else HostStep(*parts, Workers(1), **shared)
+        for number in (1, 2):
+            batch = drawn(task, number)
+            if kind == "host":  # dropout is drawn for the padding, too
+                batch = task.fixed(batch)
+            step.start(step.prepare(batch, number), learning_rate=0.01, step=number)
+            outcome = step.finish()
+        steps.append((outcome[:2], flat.values.copy()))
+    np.testing.assert_allclose(steps[0][0], steps[1][0], rtol=1e-6)
+    np.testing.assert_allclose(steps[0][1], steps[1][1], rtol=0, atol=1e-6)
+
+
+@each
+@few
+@given(seed=SEEDS)
+def test_a_batch_for_a_device_has_the_same_loss(name, mode, seed):
+    task, model = made(name, mode)
+    batch = drawn(task, seed)
+    fixed = task.fixed(batch)
+    assert fixed.inputs.shape[1] in (3, 6, 9, 12, 15, 18, 21, 24)
+    assert fixed.mask is not None
+    assert task.loss(model, fixed).item() == pytest.approx(task.loss(model, batch).item(), rel=1e-6)
+
+
+@each
+def test_other_array_libraries_give_the_same_loss(name, mode, xp, monkeypatch):
+    task, model = made(name, mode)
+    batch = drawn(task, 3)
+    monkeypatch.setattr(backends, "get", lambda name="auto": xp)
+    other = task.model(build(model.config, dtype="float64"), nn.Initializer(dtype="float64"))
+    other.assign({path: parameter.numpy() for path, parameter in model.parameters().items()})
+    assert other.body.tokens.weight.backend is xp
+    assert task.loss(other, batch).item() == pytest.approx(task.loss(model, batch).item(), rel=1e-12)
+    assert task.score(other, batch) == pytest.approx(task.score(model, batch), rel=1e-12)
+    for ours, theirs in zip(task.outputs(other, batch), task.outputs(model, batch), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["encoder", "decoder"])
+def test_answers_are_what_the_scores_say(mode):
+    task, model = made("classify", mode)
+    given_examples = [Example((text,), label) for text, label in (("some text", "a"), ("b", "b"), ("cc", "c"))]
+    batch = task.corrupt([row for example in given_examples for row in task.rows(example)])
+    outputs = task.outputs(model, batch)
+    with no_grad():
+        scores = model(batch.inputs, **batch.keywords).numpy()
+    for example, shares, row in zip(given_examples, outputs, scores):
+        np.testing.assert_allclose(shares, np.exp(log_p(row)), rtol=1e-9)
+        assert task.answer(example, [shares]) == "abc"[row.argmax()]
+        told = task.describe(example, [shares])
+        assert told["label"] == "abc"[row.argmax()]
+        assert list(told["probabilities"]) == ["abc"[i] for i in np.argsort(-row)]
+        assert sum(told["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    answers = [task.answer(example, [shares]) for example, shares in zip(given_examples, outputs)]
+    right = sum(answer == example.label for answer, example in zip(answers, given_examples))
+    assert task.measure(given_examples, answers)[task.best] == right / 3
+    score = task.score(model, batch)
+    assert (score["correct"], score["tokens"]) == (right, 3)
+    assert score["nats"] == pytest.approx(-sum(math.log(shares[i]) for i, shares in enumerate(outputs)))
+
+
+@pytest.mark.parametrize("mode", ["encoder", "decoder"])
+def test_numbers_are_in_the_unit_of_the_file(mode):
+    task, model = made("regress", mode)
+    given_examples = [Example((text,), label) for text, label in (("some text", 2.5), ("b", 1.0))]
+    batch = task.corrupt([row for example in given_examples for row in task.rows(example)])
+    assert batch.labels.tolist() == [1.0, -2.0]
+    outputs = task.outputs(model, batch)
+    scores = task.scores(model, batch)[:, 0]
+    np.testing.assert_allclose(outputs, scores * 0.5 + 2.0)
+    assert task.describe(given_examples[0], outputs[:1]) == {"number": round(outputs[0], 6)}
+    answers = [task.answer(example, [output]) for example, output in zip(given_examples, outputs)]
+    measured = task.measure(given_examples, answers)
+    assert measured["mse"] == pytest.approx(np.mean([(outputs[0] - 2.5) ** 2, (outputs[1] - 1.0) ** 2]))
+    assert abs(measured[task.best]) == pytest.approx(1)
+    squares = ((scores - batch.labels) ** 2).sum()
+    assert task.score(model, batch) == pytest.approx({"squares": squares, "tokens": 2.0})
+
+
+def test_texts_without_labels_are_answered():
+    for name, mode in CASES:
+        task, model = made(name, mode)
+        texts = ("a", "b") if name == "pair" else ("a",)
+        outputs = task.outputs(model, task.corrupt(task.rows(Example(texts))))
+        assert task.describe(Example(texts), outputs)
+
+
+@pytest.mark.parametrize("mode", ["encoder", "decoder"])
+@pytest.mark.parametrize("name", ["classify", "regress"])
+def test_a_frozen_body_gets_no_gradient(name, mode):
+    task, model = made(name, mode, next_sentence=False) if mode == "encoder" else made(name, mode)
+    model.frozen = True
+    reached = backward(task.loss(model, drawn(task, 0))).keys()
+    assert {path for path, p in model.parameters().items() if p in reached} == {
+        path for path in model.parameters() if path.startswith("head.")
+    }
+
+
+@each
+def test_a_model_learns_the_task(name, mode):
+    """From texts of which one letter tells the answer."""
+    task, _ = made(name, mode, width=16)
+    if name == "regress":
+        task = TASKS[name](task.tokenizer, task.config, labels=("1.0", "0.816"))
+    init = nn.Initializer(seed=0)
+    model = task.model(build(task.config, seed=2), init)
+    rng, rows, known = np.random.default_rng(0), [], []
+    for number in range(48):
+        text = "abc"[number % 3] + "".join(map(chr, rng.integers(100, 123, 3)))
+        label = float(number % 3) if name == "regress" else "abc"[number % 3]
+        known.append(Example((text, "x") if name == "pair" else (text,), label))
+        rows += task.rows(known[-1])
+    batch = task.corrupt(rows)
+    reached = {path: p for path, p in model.parameters().items() if not path.startswith(task.unreached)}
+    flat = FlatParameters(reached)
+    step = HostStep(model, task, flat, AdamW.of(flat), Workers(1))
+    for number in range(1, 61):
+        step.start(step.prepare(batch, number), learning_rate=0.02, step=number)
+        step.finish()
+    outputs = task.outputs(model, batch)
+    answers = [task.answer(example, [output]) for example, output in zip(known, outputs)]
+    assert task.measure(known, answers)[task.best] > 0.95
+
+
+def no_tanh(head):
+    return lambda hidden, *, mask, body, rng=None: head.output(body.pooler(hidden[:, 0]))
+
+
+def other_place(head):
+    return lambda hidden, *, mask, body, rng=None: head.output(ops.tanh(body.pooler(hidden[:, 1])))
+
+
+def padding_read(head):
+    return lambda hidden, *, mask, body, rng=None: head.output(hidden[:, -1])
+
+
+def mean_read(head):
+    return lambda hidden, *, mask, body, rng=None: head.output(functional.mean(hidden, axis=1))
+
+
+class Averaged(TASKS["classify"]):
+    """Divides a part by its own rows."""
+
+    def judge(self, scores, labels, *, total):
+        return super().judge(scores, labels, total=len(labels))
+
+
+class Unaided(TASKS["classify"]):
+    """Forgets the language model."""
+
+    def __init__(self, *inputs, **more):
+        super().__init__(*inputs, **more)
+        self.auxiliary = 0.0
+
+
+class ByTokens(TASKS["classify"]):
+    """Weighs the language model's loss by tokens instead of texts."""
+
+    def corrupt(self, rows, rngs=()):
+        batch = super().corrupt(rows, rngs)
+        return Batch(**batch.arrays | {"weights": (batch.weights > 0).astype(np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("mode", "wrong"),
+    [("encoder", no_tanh), ("encoder", other_place), ("decoder", padding_read), ("decoder", mean_read)],
+)
+def test_planted_bugs_of_heads_are_seen(mode, wrong):
+    task, model = made("classify", mode)
+    batch, head = drawn(task, 0), model.head
+    model.head = wrong(head)
+    loss = task.loss(model, batch).item()
+    model.head = head
+    assert loss != pytest.approx(plain_loss(task, model, batch), rel=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [Unaided, ByTokens])
+def test_planted_bugs_of_losses_are_seen(wrong):
+    (task, model), (right, _) = made("classify", "decoder", task=wrong), made("classify", "decoder")
+    batch = drawn(task, 0)
+    assert task.loss(model, batch).item() != pytest.approx(plain_loss(right, model, batch), rel=1e-5)
+
+
+def test_a_planted_bug_of_parts_is_seen():
+    task, model = made("classify", "encoder", task=Averaged)
+    batch = drawn(task, 0)
+    parts = sum(task.loss(model, batch.rows(a, b), whole=batch).item() for a, b in ((0, 2), (2, 6)))
+    assert parts != pytest.approx(task.loss(model, batch).item(), rel=1e-5)
