@@ -38,6 +38,10 @@ def works(xp: Any, dtype: str) -> list[Work]:
     def drawn(*shape: int) -> Any:
         return xp.astype(generator.normal(shape, xp.float32), kind)
 
+    def weight_of(inputs: int, outputs: int) -> Any:
+        """Laid out as a model's."""
+        return drawn(outputs, inputs).T
+
     x, weight, bias, hidden = drawn(B, T, D), drawn(D), drawn(D), drawn(B, T, 4 * D)
     query, key, value = (xp.permute_dims(drawn(B, T, HEADS, D // HEADS), (0, 2, 1, 3)) for _ in range(3))
     ids = xp.from_host(backends.get("numpy").arange(B * T) * 7919 % VOCABULARY)
@@ -60,6 +64,16 @@ def works(xp: Any, dtype: str) -> list[Work]:
         found.append(Work(name, partial(kernel.forward, xp, *inputs, **settings), forward, flops))
         # A kernel may overwrite what its forward made for it alone; the time is the same, whatever the numbers.
         found.append(Work(f"{name}, back", partial(kernel.backward, xp, saved, gradient), backward, 5 * flops // 2))
+    up, down, up_bias = weight_of(D, 4 * D), weight_of(4 * D, D), drawn(4 * D)
+    products = 2 * B * T * D * 4 * D  # FLOPs of one product of the feed-forward network
+    for name, inputs, count in [("linear", (x, up, up_bias), 1), ("feed_forward", (x, up, down, up_bias, bias), 2)]:
+        kernel, settings = xp.kernels[name], {"activation": "gelu"} if name == "feed_forward" else {}
+        if kernel.supports(*inputs, **settings):
+            out, saved = kernel.forward(xp, *inputs, **settings)
+            forward = partial(kernel.forward, xp, *inputs, **settings)
+            found.append(Work(name, forward, pass_ + wide, count * products))
+            again = partial(kernel.backward, xp, saved, xp.ones_like(out))
+            found.append(Work(f"{name}, back", again, 2 * (pass_ + wide), 2 * count * products))
     logits = drawn(T, VOCABULARY)
     loss = {"total": float(T), "smoothing": 0.0, "overwrite": True}
     targets = ids[:T]
