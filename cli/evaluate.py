@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import click
 
@@ -27,13 +28,23 @@ def command(run: str, file: str, stride: int | None, as_json: bool) -> None:
     A decoder scores every token but the first, which nothing precedes, once; bits per byte compare models with
     different tokenizers. An encoder predicts hidden tokens and an encoder-decoder targets, the same ones each time.
     For seq2seq, FILE has lines of a source, a tab, and its target. Perplexity and loss are per token.
+
+    A run that was fine-tuned answers the labelled examples of FILE, and the answers are measured as its task is.
     """
     from ..analysis.evaluation import evaluate_file
     from ..training.data import open_training
+    from ..training.rundir import open_run
     from .runs import load_run
     from .view import ACCURACIES, percent, progress_line
 
     model, tokenizer = load_run(run)
+    if open_run(run).config().task is not None:
+        if stride is not None:
+            raise click.UsageError(
+                f"--stride belongs to decoders that predict a text, and {run} was fine-tuned for a task"
+            )
+        _task(run, model, file, as_json)
+        return
     objective, unigram = open_training(run, tokenizer, model.config)
     with progress_line() as progress:
         result = evaluate_file(
@@ -56,3 +67,27 @@ def command(run: str, file: str, stride: int | None, as_json: bool) -> None:
             click.echo(f"{words:<13}  {percent(share)}" + (f" ({beside} {percent(chance)})" if chance else ""))
     pairs = "" if result.sequences is None else f" of {result.sequences:,} pairs"
     click.echo(f"scored         {result.tokens:,} tokens{pairs}")
+
+
+def _task(run: str, model: Any, file: str, as_json: bool) -> None:
+    """Measure a model that was fine-tuned."""
+    import threadpoolctl
+
+    from ..training.finetuning import evaluate
+    from ..training.rundir import open_run
+    from .runs import threads_for, warn
+    from .task_words import confusion, figures
+
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        found = evaluate(open_run(run), model, file, threads=threads_for(model, None), warn=warn)
+    if as_json:
+        strict = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in found.items()
+        }
+        print_json(strict)
+        return
+    click.echo(figures(found))
+    if "confusion" in found:
+        click.echo(confusion(found["labels"], found["confusion"]))
+    click.echo(f"measured on {found['examples']:,} examples")

@@ -9,7 +9,7 @@ import click
 
 from .app import Command, Name, print_json
 from .columns import clipped, one_line, padded, width
-from .runs import given_text, load_run, without_line_end
+from .runs import given_text, load_language_model, without_line_end
 
 PART_COLUMNS, SENTENCE_COLUMNS = 40, 120  # at most, of what is filled in and of the sentence
 
@@ -36,7 +36,7 @@ def command(run: str, sentence: str | None, top: int, as_json: bool) -> None:
 
     from ..generation import fill_masks, fill_spans
 
-    model, tokenizer = load_run(run)
+    model, tokenizer = load_language_model(run)
     spans = model.config.mode == "encoder-decoder"
     with threadpoolctl.threadpool_limits(1, "blas"):  # the products are small: threads would wait for each other
         found = (fill_spans if spans else fill_masks)(model, tokenizer, text, top)

@@ -12,7 +12,7 @@ import click
 from ..generation.options import TEMPERATURES, Options
 from .app import Command, Name, print_json
 from .figures import printable
-from .runs import given_text, load_run, without_line_end
+from .runs import given_text, load_language_model, without_line_end
 
 _DEFAULTS = Options()
 
@@ -84,7 +84,7 @@ def command(
     from ..generation import generate
     from ..text.special import SPELLINGS
 
-    model, tokenizer = load_run(run)
+    model, tokenizer = load_language_model(run)
     answers = model.config.mode == "encoder-decoder"
     if answers and any(mask.encode() in start for mask in SPELLINGS["mask"] if mask not in tokenizer.special_tokens):
         click.echo("warning: a mask in the prompt is plain text to this model; tinyformer fill fills it in", err=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import stat
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
 
-def load_run(path: str) -> tuple[Any, Any]:
+def load_run(path: str, backend: str = "auto") -> tuple[Any, Any]:
     """The model and the tokenizer of a run directory or of one of its checkpoints."""
     import tinyformer
 
@@ -17,8 +20,46 @@ def load_run(path: str) -> tuple[Any, Any]:
     from ..training.rundir import open_run
 
     run = open_run(path)
-    model = tinyformer.load(path, on_damage=lambda message: click.echo(f"warning: {message}", err=True))
+    model = tinyformer.load(path, backend=backend, on_damage=warn)
     return model, load_tokenizer(run.tokenizer_file)
+
+
+def load_language_model(path: str) -> tuple[Any, Any]:
+    """As `load_run`, of a model that predicts tokens: one with a head for a task has another use."""
+    from ..training.rundir import open_run
+
+    if (task := open_run(path).config().task) not in (None, "text2text"):
+        raise click.UsageError(
+            f"{path} was fine-tuned for the task {task}, and writes no text; use it with: tinyformer predict "
+            f"{shlex.quote(path)} FILE"
+        )
+    return load_run(path)
+
+
+def warn(message: str) -> None:
+    """Tell the user, on stderr."""
+    click.echo(f"warning: {message}", err=True)
+
+
+def threads_for(model: Any, threads: int | None) -> int:
+    """How many threads compute a batch each: all cores unless the user says otherwise, and one beside a GPU."""
+    from ..analysis.machine import usable_cores
+
+    on_cpu = next(iter(model.parameters().values())).backend.name == "numpy"
+    return (usable_cores() if threads is None else threads) if on_cpu else 1
+
+
+def given_lines(file: str) -> tuple[Path | IO[bytes], bool]:
+    """What to read a file's lines from, where - is stdin; and whether they may come slowly, as from a pipe."""
+    if file != "-":
+        path = Path(file)
+        pipe = path.exists() and not path.is_file() and not path.is_dir()
+        return (open(path, "rb"), True) if pipe else (path, False)
+    try:  # with a buffer of its own, for Python waits at its end for a thread that reads from sys.stdin
+        own = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    except (OSError, ValueError):  # there is no file behind it, as in a test
+        return sys.stdin.buffer, True
+    return own, not stat.S_ISREG(os.fstat(own.fileno()).st_mode)
 
 
 def given_text(text: str | None, file: str | None = None) -> bytes:

@@ -247,7 +247,7 @@ def test_unknown_settings_in_a_config_file_are_named_with_the_nearest(folder):
     assert result.stderr == "Error: my.toml: settings stand in sections; put 'steps' below a line [training]\n"
     (folder / "my.toml").write_text("layers = 3\n")
     result = run("train", "data.txt", "--config", "my.toml")
-    assert "put 'layers' below a line [model] or [data] or [training] or [machine]" in result.stderr
+    assert "put 'layers' below a line [model] or [data] or [task] or [training] or [machine]" in result.stderr
 
 
 def test_sizes_cannot_change_on_resuming(copy):

@@ -148,6 +148,12 @@ def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> Fami
         raise UsageError(f"{out} exists and is not empty; choose a new --out")
     if out == Path.cwd():
         raise UsageError("--out is the directory that you are in, which a whole one would replace; name one inside it")
+    if (task := run.config().task) not in (None, "text2text"):
+        origin = run.config().init_from
+        raise UsageError(
+            f"{path} was fine-tuned for the task {task}, and its head cannot be written; export {origin}, with which it "
+            "began"
+        )
     config = data.model_config(run.config())
     family = family_of(config)
     weights = checkpoint.load_weights(path, on_damage=warn)[0]

@@ -171,6 +171,8 @@ def check_devices(config: RunConfig) -> None:
     """Raise a UsageError unless as many GPUs can share a run's batches as it asks for."""
     if config.devices == 1:
         return
+    if config.task is not None:
+        raise UsageError(f"fine-tuning takes one GPU; leave --devices {config.devices} out")
     if config.backend == "numpy":
         raise UsageError(f"--devices {config.devices} is of GPUs, and the run is on the CPU; leave it out")
     if config.devices > (there := backends.get(config.backend).devices()):

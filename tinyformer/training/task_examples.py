@@ -67,7 +67,9 @@ def held_out(labels: Sequence[Any], count: int, seed: int) -> set[int]:
     return {ordered[(2 * i + 1) * len(labels) // (2 * count)] for i in range(count)}
 
 
-def encode(task: Task, examples: Sequence[Example], progress: Progress) -> list[list[Row]]:
+def encode(
+    task: Task, examples: Sequence[Example], progress: Progress = lambda done, total, what: None
+) -> list[list[Row]]:
     """What the model reads of each example.
 
     Raises:
