@@ -82,9 +82,7 @@ def check_tags(example: Example, *, one_line: bool = False) -> None:
     if fault is not None:
         number, what = fault
         place = example.place if one_line else later(example.place, number)
-        raise UsageError(
-            f"{place}, at the word {example.texts[number]!r}: {what}; correct or convert the file"
-        )
+        raise UsageError(f"{place}, at the word {example.texts[number]!r}: {what}; correct or convert the file")
 
 
 def later(place: str, lines: int) -> str:
@@ -126,8 +124,8 @@ def _from_columns(lines: Iterator[tuple[int, str]], labelled: bool, name: str) -
 def _from_json(line: str, columns: Columns, labelled: bool, place: str) -> Example:
     try:
         found: Any = json.loads(line)
-    except ValueError as error:
-        raise UsageError(f"{place}: this is no JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{place}: this is no JSON ({error})") from None
     keys = (columns.text or "words", columns.label or "tags")
     asked = keys if labelled else keys[:1]
     if not isinstance(found, dict) or not all(key in found for key in asked):

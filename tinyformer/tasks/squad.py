@@ -74,7 +74,7 @@ def _is_question(line: str) -> bool:
     """Whether a line is a question by itself, and not the beginning of one object."""
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and "data" not in found
 
