@@ -50,7 +50,10 @@ def threads_for(model: Any, threads: int | None) -> int:
 
 
 def given_lines(file: str) -> tuple[Path | IO[bytes], bool]:
-    """What to read a file's lines from, where - is stdin; and whether they may come slowly, as from a pipe."""
+    """What to read a file's lines from, where - is stdin; and whether they may come slowly, as from a pipe.
+
+    An open file may be closed by `done_with` once all was read; not before, for that would wait for whoever reads.
+    """
     if file != "-":
         path = Path(file)
         pipe = path.exists() and not path.is_file() and not path.is_dir()
@@ -60,6 +63,12 @@ def given_lines(file: str) -> tuple[Path | IO[bytes], bool]:
     except (OSError, ValueError):  # there is no file behind it, as in a test
         return sys.stdin.buffer, True
     return own, not stat.S_ISREG(os.fstat(own.fileno()).st_mode)
+
+
+def done_with(source: Path | IO[bytes]) -> None:
+    """Close what `given_lines` has opened."""
+    if not isinstance(source, Path) and source is not sys.stdin.buffer:
+        source.close()
 
 
 def given_text(text: str | None, file: str | None = None) -> bytes:

@@ -1,0 +1,211 @@
+"""`tinyformer predict`: an answer for each line, beside its line, while lines come; and bad input."""
+
+import json
+import os
+import signal
+import threading
+
+import pytest
+from commandline import output, process, run
+from made_runs import made_run
+
+from tinyformer.cli.runs import done_with, given_lines
+
+LINES = [f"{'text ' * (1 + i % 4)}{i}" for i in range(40)]
+PATIENCE = 30  # seconds
+TAGS = ("B-PER", "I-PER", "O")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run for each task."""
+    folder = tmp_path_factory.mktemp("runs")
+    return {
+        "classify": made_run(folder / "classify", "classify", labels=("no", "yes")),
+        "pair": made_run(folder / "pair", "pair", "decoder", labels=("no", "yes")),
+        "regress": made_run(folder / "regress", "regress", labels=("3.0", "2.0"), text="review", label="stars"),
+        "tag": made_run(folder / "tag", "tag", labels=TAGS),
+        "answer": made_run(folder / "answer", "answer", context=64),
+    }
+
+
+def answers(*args, **more):
+    return [json.loads(line) for line in output("predict", *args, **more).splitlines()]
+
+
+def test_a_class_with_its_probabilities_for_each_line(runs, tmp_path):
+    (tmp_path / "lines.txt").write_text("\n".join(LINES))
+    found = answers(runs["classify"], tmp_path / "lines.txt")
+    assert len(found) == len(LINES)
+    for answer in found:
+        assert set(answer["probabilities"]) == {"no", "yes"}
+        assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
+    assert len({answer["probabilities"]["no"] for answer in found}) == len(LINES)
+    assert answers(runs["classify"], "-", input="\n".join(LINES)) == found
+    one_by_one = answers(runs["classify"], tmp_path / "lines.txt", "--batch-size", "1", "--threads", "2")
+    for one, other in zip(one_by_one, found, strict=True):
+        assert one["probabilities"]["no"] == pytest.approx(other["probabilities"]["no"], abs=2e-6)
+
+
+def test_lines_with_labels_give_the_same_answers(runs, tmp_path):
+    (tmp_path / "labelled.txt").write_text("".join(f"{line}\tno\n" for line in LINES))
+    (tmp_path / "table.csv").write_text("n,text,label\n" + "".join(f"1,{line},\n" for line in LINES))
+    expected = answers(runs["classify"], "-", input="\n".join(LINES))
+    assert answers(runs["classify"], tmp_path / "labelled.txt") == expected
+    assert answers(runs["classify"], tmp_path / "table.csv") == expected
+
+
+def test_pairs_with_a_decoder(runs):
+    one, other, same = answers(runs["pair"], "-", input="a\tb\nb\ta\na\tb\tyes\n")
+    assert one == same != other
+
+
+def test_numbers_and_the_columns_of_the_training(runs, tmp_path):
+    expected = answers(runs["regress"], "-", input="good\n")
+    assert isinstance(expected[0]["number"], float)
+    (tmp_path / "a.csv").write_text("stars,review\n?,good\n")
+    assert answers(runs["regress"], tmp_path / "a.csv") == expected
+    assert answers(runs["regress"], "-", input='{"review": "good"}\n') == expected
+    (tmp_path / "b.txt").write_text("body\tmore\ngood\tx\n")
+    assert answers(runs["regress"], tmp_path / "b.txt", "--text", "body") == expected
+
+
+def test_tags_of_sentences_and_of_columns(runs):
+    sentences = answers(runs["tag"], "-", input="Ada met Bob .\nBob left .\n")
+    assert [answer["words"] for answer in sentences] == [["Ada", "met", "Bob", "."], ["Bob", "left", "."]]
+    for answer in sentences:
+        assert len(answer["tags"]) == len(answer["words"])
+        assert set(answer["tags"]) <= set(TAGS)
+        assert all({"type", "text"} <= set(entity) for entity in answer["entities"])
+    assert answers(runs["tag"], "-", input="Ada O\nmet O\nBob O\n. O\n\nBob O\nleft O\n. O\n") == sentences
+
+
+def test_answers_to_questions(runs, tmp_path):
+    question = {"id": "q1", "question": "Who left?", "context": "Ada met Bob and Carol, and then Bob left." * 3}
+    (tmp_path / "a.jsonl").write_text(json.dumps(question) + "\n")
+    (found,) = answers(runs["answer"], tmp_path / "a.jsonl")
+    assert found["answer"] == question["context"][found["start"] : found["stop"]] != ""
+    asked = {"id": "q1", "question": question["question"]}
+    nested = {"data": [{"paragraphs": [{"context": question["context"], "qas": [asked]}]}]}
+    (tmp_path / "a.json").write_text(json.dumps(nested))
+    assert answers(runs["answer"], tmp_path / "a.json") == [found]
+
+
+def test_a_blank_line_is_null_and_a_cut_text_is_told(runs):
+    result = run("predict", runs["classify"], "-", input=f"a\n\n{'long ' * 20}\n  \nb\n")
+    shown = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [answer is None for answer in shown] == [False, True, False, True, False]
+    assert (result.exit_code, result.stderr.splitlines()) == (
+        0,
+        [
+            "warning: 2 blank lines were answered with null",
+            "warning: 1 of 3 texts was cut to the context of 32 tokens",
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "text", "shown", "code", "message"),
+    [
+        (["classify", "-"], b"a\nb\xff\nc\n", 1, 2, "line 2 is not UTF-8"),
+        (["classify", "-"], b"a\nb\tc\td\n", 1, 2, "line 2 has 3 fields"),
+        (["pair", "-"], b"a\tb\nc\td\ne\n", 2, 2, "line 3 has no tab"),
+        (["pair", "-"], b"a\tb\n\tb\n", 1, 2, "line 2 has an empty text"),
+        (["classify", "-"], b'{"text": "a"}\n{"text": 3}\n', 1, 2, "line 2"),
+        (["classify", "-"], b"", 0, 2, "standard input is empty"),
+        (["classify", "missing.txt"], b"", 0, 2, "missing.txt"),
+        (["classify", "."], b"", 0, 2, "."),
+        (["classify", "-", "--text", "body"], b"text\na\n", 0, 2, "no column 'body' (there are: text)"),
+        (["classify", "-", "--pair", "body"], b"a\n", 0, 2, "this task takes one"),
+        (["classify", "-", "--beams", "2"], b"a\n", 0, 2, "--beams belongs to text2text"),
+        (["classify", "-", "--batch-size", "0"], b"a\n", 0, 2, "--batch-size"),
+        (["classify", "-", "--threads", "0"], b"a\n", 0, 2, "--threads"),
+    ],
+)
+def test_bad_input_is_one_line_after_the_answers_before_it(runs, args, text, shown, code, message):
+    result = run("predict", runs[args[0]], *args[1:], input=text)
+    assert (result.exit_code, result.stdout.count("\n")) == (code, shown)
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
+
+
+def test_a_run_that_was_not_fine_tuned_is_told_how(tmp_path):
+    path = made_run(tmp_path / "pretrained")
+    result = run("predict", path, "-", input="a\n")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"tinyformer finetune {path} TRAIN --task TASK" in result.stderr
+    assert run("predict", tmp_path / "missing", "-").exit_code == 2
+
+
+def test_a_line_is_answered_before_the_next_is_written(runs):
+    """The last one is a mistake, which ends it while the pipe is still open."""
+    with process("predict", runs["classify"], "-", stdin=-1) as child:
+        for line in ("one", "two", "", "four"):
+            answer = json.loads(_asked(child, f"{line}\n"))
+            assert (answer is None) == (not line)
+        assert _asked(child, "f\ti\tve\n") == ""
+        assert child.wait(PATIENCE) == 2
+        assert "line 5 has 3 fields" in child.stderr.read()
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(runs):
+    with process("predict", runs["classify"], "-", stdin=-1) as child:
+        assert _asked(child, "a\n")
+        child.stdout.close()
+        child.stdin.write("b\n")
+        child.stdin.flush()
+        assert child.wait(PATIENCE) == 1
+        assert child.stderr.read() == ""
+
+
+def test_ctrl_c_while_it_waits(runs):
+    with process("predict", runs["classify"], "-", stdin=-1) as child:
+        assert _asked(child, "a\n")
+        child.send_signal(signal.SIGINT)
+        assert child.wait(PATIENCE) == 130
+        assert child.stderr.read().strip() == ""
+
+
+def test_memory_does_not_grow_with_the_input(runs):
+    """What the process holds after many lines is what it held after some."""
+    with process("predict", runs["classify"], "-", "--threads", "1", stdin=-1) as child:
+        sizes = []
+        for _ in range(4):
+            for _ in range(10):
+                _asked(child, "some text of a line\n" * 100, lines=100)
+            with open(f"/proc/{child.pid}/statm") as file:
+                sizes.append(int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    assert sizes[-1] - sizes[1] < 8 << 20
+
+
+def _asked(child, text, lines=1):
+    """What a process answers to lines that it gets, while its input stays open."""
+    child.stdin.write(text)
+    child.stdin.flush()
+    return "".join(child.stdout.readline() for _ in range(lines))
+
+
+def test_files_that_are_pipes_are_read_as_such(runs, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("a\nb\n",))
+    writer.start()
+    assert answers(runs["classify"], tmp_path / "pipe") == answers(runs["classify"], "-", input="a\nb\n")
+    writer.join()
+    assert given_lines(str(tmp_path)) == (tmp_path, False)
+
+
+def test_standard_input_comes_slowly_unless_it_is_a_file(tmp_path, monkeypatch):
+    path = tmp_path / "lines.txt"
+    path.write_text("a\nb\n")
+    read, write = os.pipe()
+    os.close(write)
+    for descriptor, slow in ((os.open(path, os.O_RDONLY), False), (read, True)):
+        with os.fdopen(descriptor) as source:
+            monkeypatch.setattr("sys.stdin", source)
+            lines, live = given_lines("-")
+            assert live == slow
+            assert lines.readline() == (b"" if slow else b"a\n")
+            done_with(lines)
+            assert lines.closed
+            assert not source.closed
