@@ -1,13 +1,14 @@
-"""A class or a number for whole texts: the loss by plain loops, its gradient, its parts; what is answered; training."""
+"""A class or a number for whole texts: the loss by plain loops, its gradient, its parts; and what is answered."""
 
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.objectives.made import make
+from tests.tasks.whole import CASES, drawn, each, few, log_p, made, plain_loss
 from tinyformer import backends, backward, functional, nn, no_grad, ops
 from tinyformer.gradcheck import check_gradients
 from tinyformer.models import build
@@ -15,74 +16,8 @@ from tinyformer.objectives import Batch
 from tinyformer.tasks import TASKS, Example
 from tinyformer.tasks.heads import LastHead, PooledHead
 from tinyformer.tensor import Tensor
-from tinyformer.text import make_tokenizer, special_tokens
-from tinyformer.training.device_step import DeviceStep
-from tinyformer.training.optimizer import AdamW, FlatParameters
-from tinyformer.training.step import HostStep, Workers, accumulate_gradient
 
 SEEDS = st.integers(0, 2**32 - 1)
-few = settings(max_examples=settings.default.max_examples // 4 + 1)
-CASES = [(name, mode) for name in ("classify", "pair", "regress") for mode in ("encoder", "decoder")]
-each = pytest.mark.parametrize(("name", "mode"), CASES)
-LABELS = {"classify": ("a", "b", "c"), "pair": ("a", "b", "c"), "regress": ("2.0", "0.5")}
-V = 280
-
-
-def made(name, mode, dtype="float64", task=None, **choices):
-    """A task, and a model with weights so large that its answers differ."""
-    body = make(mode, dtype, vocabulary=V, **choices)
-    tokenizer = make_tokenizer("bytes", [], special_tokens=special_tokens(mode))
-    task = (task or TASKS[name])(tokenizer, body.config, labels=LABELS[name])
-    model = task.model(body, nn.Initializer(dtype=dtype))
-    rng = np.random.default_rng(3)
-    for parameter in model.head.parameters().values():
-        parameter.array[...] = rng.standard_normal(parameter.shape)
-    return task, model
-
-
-def drawn(task, seed, count=6, *, short=True):
-    """A batch of texts of any length; some of a single token, which a decoder has nothing to say of."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for number in range(count):
-        lengths = rng.integers(1, 30, 2 if task.name == "pair" else 1)
-        if number == 0 and short:
-            lengths[:] = 1
-        texts = tuple("".join(map(chr, rng.integers(97, 123, length))) for length in lengths)
-        label = float(rng.normal(2)) if task.name == "regress" else "abc"[rng.integers(3)]
-        rows += task.rows(Example(texts, label))
-    return task.corrupt(rows)
-
-
-def log_p(scores):
-    scores = scores - scores.max()
-    return scores - np.log(np.exp(scores).sum())
-
-
-def plain_loss(task, model, batch, rows=None):
-    """Row by row, without padding: the mean of the task's loss and, of a decoder, λ times its mean loss in writing."""
-    judged, written = 0.0, []
-    for row in rows if rows is not None else range(len(batch)):
-        length = batch.inputs.shape[1] if batch.mask is None else int(batch.mask[row].sum())
-        ids = batch.inputs[row : row + 1, :length]
-        segments = None if batch.segments is None else batch.segments[row : row + 1, :length]
-        with no_grad():
-            hidden = model.body.hidden(ids, segments=segments).numpy()[0]
-            if task.mode == "encoder":
-                pooler = model.body.pooler or model.head.pooler
-                read = np.tanh(hidden[0] @ pooler.weight.numpy() + pooler.bias.numpy())
-                scores = read @ model.head.output.weight.numpy() + model.head.output.bias.numpy()
-            else:
-                scores = hidden[-1] @ model.head.output.weight.numpy()
-            logits = model.body.score(Tensor(hidden)).numpy()
-        if task.name == "regress":
-            judged += (scores[0] - batch.labels[row]) ** 2
-        else:
-            judged -= log_p(scores)[batch.labels[row]]
-        if length > 1:
-            written.append(-np.mean([log_p(logits[i])[ids[0, i + 1]] for i in range(length - 1)]))
-    loss = judged / len(batch)
-    return loss + 0.5 * sum(written) / max(len(written), 1) * (task.mode == "decoder")
 
 
 @each
@@ -172,48 +107,6 @@ def test_losses_and_gradients_of_parts_add_up(name, mode, seed, cuts):
         np.testing.assert_allclose(total, expected.get(parameter, 0.0), rtol=0, atol=1e-12)
 
 
-def gradient(task, model, batch, *, micros, workers):
-    reached = {path: p for path, p in model.parameters().items() if not path.startswith(task.unreached)}
-    flat = FlatParameters(reached)
-    with Workers(workers) as threads:
-        loss = accumulate_gradient(model, task, flat, batch, micros=micros, seed=1, step=1, workers=threads)
-    return loss, flat.gradients.copy()
-
-
-@each
-def test_a_batch_however_it_is_cut_and_shared(name, mode):
-    """With dropout, which each row draws for itself."""
-    task, model = made(name, mode, dropout=0.3)
-    batch = drawn(task, 2)
-    loss, expected = gradient(task, model, batch, micros=1, workers=1)
-    for micros, workers in ((3, 1), (1, 2), (2, 3)):
-        other, found = gradient(task, model, batch, micros=micros, workers=workers)
-        assert other == pytest.approx(loss, rel=1e-12)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
-    assert loss != pytest.approx(task.loss(model, batch).item(), rel=1e-5)
-
-
-@each
-def test_a_device_takes_the_step_of_the_host(name, mode):
-    steps = []
-    for kind in ("host", "device"):
-        task, model = made(name, mode, dropout=0.3)
-        reached = {path: p for path, p in model.parameters().items() if not path.startswith(task.unreached)}
-        flat = FlatParameters(reached)
-        parts = model, task, flat, AdamW.of(flat, epsilon=1e-3)
-        shared = {"micros": 2, "seed": 1}
-        step = DeviceStep(*parts, **shared) if kind == "device" else HostStep(*parts, Workers(1), **shared)
-        for number in (1, 2):
-            batch = drawn(task, number)
-            if kind == "host":  # dropout is drawn for the padding, too
-                batch = task.fixed(batch)
-            step.start(step.prepare(batch, number), learning_rate=0.01, step=number)
-            outcome = step.finish()
-        steps.append((outcome[:2], flat.values.copy()))
-    np.testing.assert_allclose(steps[0][0], steps[1][0], rtol=1e-6)
-    np.testing.assert_allclose(steps[0][1], steps[1][1], rtol=0, atol=1e-6)
-
-
 @each
 @few
 @given(seed=SEEDS)
@@ -287,43 +180,6 @@ def test_texts_without_labels_are_answered():
         texts = ("a", "b") if name == "pair" else ("a",)
         outputs = task.outputs(model, task.corrupt(task.rows(Example(texts))))
         assert task.describe(Example(texts), outputs)
-
-
-@pytest.mark.parametrize("mode", ["encoder", "decoder"])
-@pytest.mark.parametrize("name", ["classify", "regress"])
-def test_a_frozen_body_gets_no_gradient(name, mode):
-    task, model = made(name, mode, next_sentence=False) if mode == "encoder" else made(name, mode)
-    model.frozen = True
-    reached = backward(task.loss(model, drawn(task, 0))).keys()
-    assert {path for path, p in model.parameters().items() if p in reached} == {
-        path for path in model.parameters() if path.startswith("head.")
-    }
-
-
-@each
-def test_a_model_learns_the_task(name, mode):
-    """From texts of which one letter tells the answer."""
-    task, _ = made(name, mode, width=16)
-    if name == "regress":
-        task = TASKS[name](task.tokenizer, task.config, labels=("1.0", "0.816"))
-    init = nn.Initializer(seed=0)
-    model = task.model(build(task.config, seed=2), init)
-    rng, rows, known = np.random.default_rng(0), [], []
-    for number in range(48):
-        text = "abc"[number % 3] + "".join(map(chr, rng.integers(100, 123, 3)))
-        label = float(number % 3) if name == "regress" else "abc"[number % 3]
-        known.append(Example((text, "x") if name == "pair" else (text,), label))
-        rows += task.rows(known[-1])
-    batch = task.corrupt(rows)
-    reached = {path: p for path, p in model.parameters().items() if not path.startswith(task.unreached)}
-    flat = FlatParameters(reached)
-    step = HostStep(model, task, flat, AdamW.of(flat), Workers(1))
-    for number in range(1, 61):
-        step.start(step.prepare(batch, number), learning_rate=0.02, step=number)
-        step.finish()
-    outputs = task.outputs(model, batch)
-    answers = [task.answer(example, [output]) for example, output in zip(known, outputs)]
-    assert task.measure(known, answers)[task.best] > 0.95
 
 
 def no_tanh(head):
