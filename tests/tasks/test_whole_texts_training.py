@@ -1,4 +1,4 @@
-"""Training on whole texts: a batch however it is cut and shared, the step of a device, a frozen body, what is learnt."""
+"""Training on whole texts: batches cut and shared in any way, the step of a device, a frozen body, what is learnt."""
 
 import numpy as np
 import pytest
