@@ -204,6 +204,11 @@ def test_an_entity_is_right_only_whole_and_with_its_type():
     assert entities.measure(gold, _sentences("I-X I-X O"))["f1"] == 1  # conlleval does not mind how it begins
 
 
+def test_precision_is_of_what_was_found_and_recall_of_what_is_there():
+    found = entities.measure(_sentences("B-X B-X O O"), _sentences("B-X O O O"))
+    assert found == {"precision": 1, "recall": 0.5, "f1": pytest.approx(2 / 3), "accuracy": 0.75}
+
+
 def test_sentences_do_not_run_into_each_other():
     assert entities.per_type([["B-X"], ["I-X"]], [["B-X"], ["I-X"]])["X"].support == 2
 

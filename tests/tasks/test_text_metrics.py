@@ -25,6 +25,8 @@ from tinyformer.tasks.metrics import answers, texts
         ("the\u00a0cat\tand\na dog", "cat and dog"),
         ("«Älteste» — 東京。", "«älteste» — 東京。"),
         ("a_the_b", "atheb"),
+        ("rock—the—roll", "rock— —roll"),
+        ("Straße", "straße"),
     ],
 )
 def test_normalised_answers(text, expected):
@@ -138,13 +140,19 @@ def test_bleu_of_no_match_or_of_too_few_words_is_zero(predicted):
         ("U.S. don't well-known 1990-95", "U . S . don't well-known 1990 - 95"),
         ("&quot;A&quot; &lt;b&gt; &amp;lt; c", '" A " < b > < c'),
         ("one-\ntwo\nthree<skipped>", "onetwo three"),
-        ("a[1]{2}~", "a [ 1 ] { 2 } ~"),
+        ("a[1]{2}", "a [ 1 ] { 2 }"),
+        ("~a~b-c.5-", "~ a ~ b-c . 5 -"),
+        ("&amp;quot; a-\n", "& quot ; a-"),
         ("wait...", "wait . . ."),
         ("Ω, 東京。", "Ω , 東京。"),
     ],
 )
 def test_words_of_13a(text, expected):
     assert " ".join(texts.tokenise_13a(text)) == expected
+
+
+def test_an_exact_match_minds_every_character_but_white_space_at_the_ends():
+    assert texts.exact_match(["a b"] * 5, ["\ta b\n", "a  b", "ab", "A b", "a b."]) == 1 / 5
 
 
 def test_empty_texts():
