@@ -30,7 +30,6 @@ def _option(name: str, kind: Any, help_: str, *, chosen: str | None = None, **mo
 @click.option(
     "--task",
     type=Choice(TASKS),
-    required=True,
     help="What to learn: the class of a text (classify) or of two (pair), a number (regress), tags of words (tag), "
     "answers out of a text (answer), or to write a text (text2text).",
 )
@@ -63,7 +62,14 @@ def _option(name: str, kind: Any, help_: str, *, chosen: str | None = None, **mo
 @click.option("--log-format", type=Choice(FORMATS), default="auto", show_default=True, help="Of the progress.")
 @click.pass_context
 def command(
-    ctx: click.Context, run: str, train: str, task: str, out: str | None, dry_run: bool, log_format: str, **given: Any
+    ctx: click.Context,
+    run: str,
+    train: str,
+    task: str | None,
+    out: str | None,
+    dry_run: bool,
+    log_format: str,
+    **given: Any,
 ) -> None:
     """Fine-tune the model in the run directory RUN on the labelled examples in TRAIN.
 
@@ -75,6 +81,8 @@ def command(
     The result is a run of its own: tinyformer predict uses it, with the weights of its best epoch, and after Ctrl-C
     tinyformer train --resume goes on with it.
     """
+    if task is None:
+        raise click.UsageError(f"what shall it learn? add --task {', '.join(TASKS[:-1])} or {TASKS[-1]}")
     given = {name: value for name, value in given.items() if ctx.get_parameter_source(name).name != "DEFAULT"}
     if (dropout := given.pop("dropout", None)) is not None:
         given["model"] = {"dropout": dropout}

@@ -60,7 +60,7 @@ def test_a_dry_run_of_a_model_that_does_not_fit_tells_its_costs_all_the_same(fol
     def build(*args, **more):
         raise MemoryError
 
-    monkeypatch.setattr("tinyformer.models.build", build)
+    monkeypatch.setattr("tinyformer.nn.Initializer.normal", build)
     sizes = ["--width", "12288", "--heads", "96", "--layers", "96", "--context", "16", "--tokenizer", "bytes"]
     result = run("train", "data.txt", *sizes, "--threads", "1", "--dry-run")
     assert result.exit_code == 1

@@ -1,0 +1,261 @@
+"""`tinyformer finetune` end to end, what else is done with such a run, and bad input to it."""
+
+import json
+import random
+import shlex
+import signal
+
+import pytest
+from commandline import TINY, files_under, finished, output, process, run
+
+from tinyformer.cli.columns import width
+from tinyformer.cli.task_words import COLUMNS, balance, confusion, figures
+from tinyformer.tasks import TASKS
+
+QUICK = ["--epochs", "2", "--learning-rate", "0.02"]
+GOOD, BAD = ("good", "fine", "nice"), ("bad", "sad", "grim")
+
+
+def lines(count, seed=0):
+    rng = random.Random(seed)
+    chosen = [rng.randrange(2) for _ in range(count)]
+    return "".join(f"a {rng.choice((BAD, GOOD)[y])} day\t{('neg', 'pos')[y]}\n" for y in chosen)
+
+
+@pytest.fixture(scope="session")
+def origins(tmp_path_factory):
+    """A pretrained run of each mode."""
+    place = tmp_path_factory.mktemp("origins")
+    (place / "text.txt").write_text("A good day, a sad day.\n\nA bad one, and a fine one.\n\n" * 20)
+    for mode in ("encoder", "decoder", "encoder-decoder"):
+        result = run("train", place / "text.txt", "--mode", mode, *TINY, "--steps", "1", "--out", place / mode)
+        assert result.exit_code == 0, result.stderr
+    return place
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.tsv").write_text(lines(40))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def finetuned(origins, tmp_path_factory):
+    """A run directory, which tests only read."""
+    place = tmp_path_factory.mktemp("finetuned")
+    (place / "train.tsv").write_text(lines(40))
+    result = run(
+        "finetune", origins / "encoder", place / "train.tsv", "--task", "classify", *QUICK, "--out", place / "run"
+    )
+    assert result.exit_code == 0, result.stderr
+    return place / "run"
+
+
+def test_it_shows_the_examples_first_and_what_to_do_next(folder, origins):
+    result = run("finetune", origins / "encoder", "train.tsv", "--task", "classify", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == ""
+    shown = result.stderr.splitlines()
+    (start,) = (number for number, line in enumerate(shown) if line.startswith("fine-tuning runs/train-classify: "))
+    assert shown[start + 1] == "examples: 36 to train on, 4 to validate on; 2 epochs of 3 steps"
+    assert shown[start + 2].startswith("2 labels: ")
+    assert " by always saying " in shown[start + 3]
+    assert "36 of 36 rows were cut to the context of 16 tokens" not in result.stderr
+    for what in ("epoch 1  validation loss", "epoch 2  validation loss", "best after epoch", "precision", "recall"):
+        assert what in result.stderr
+    assert "\x1b" not in result.stderr
+    command = shlex.split(shown[-1].removeprefix("next: "))
+    assert command[:3] == ["tinyformer", "predict", "runs/train-classify"]
+    answers = [json.loads(line) for line in output(*command[1:]).splitlines()]
+    assert len(answers) == 40
+    assert {answer["label"] for answer in answers} <= {"pos", "neg"}
+
+
+def test_texts_that_are_cut_are_counted(folder, origins):
+    (folder / "long.tsv").write_text(lines(39) + "a good day for an owl and a fox in the wood\tpos\n")
+    result = run("finetune", origins / "encoder", "long.tsv", "--task", "classify", "--epochs", "1")
+    assert "1 of 36 rows were cut" in result.stderr.replace("was", "were") or "1 of 4 rows to validate" in result.stderr
+
+
+def test_json_events_are_one_object_a_line(folder, origins):
+    result = run("finetune", origins / "encoder", "train.tsv", "--task", "classify", *QUICK, "--log-format", "json")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {"prepare", "start", "train", "validation", "saved", "end"} <= {event["event"] for event in events}
+    assert events[-1]["report"]["labels"] == ["neg", "pos"]
+    assert result.stderr == ""
+
+
+def test_a_dry_run_leaves_nothing(folder, origins):
+    before = files_under(folder)
+    result = run("finetune", origins / "encoder", "train.tsv", "--task", "classify", "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert "2 labels: " in result.stderr
+    assert "one step took " in result.stderr
+    assert files_under(folder) == before
+
+
+def test_columns_are_named(folder, origins):
+    rows = [line.split("\t") for line in lines(20).splitlines()]
+    (folder / "data.csv").write_text("stars,review\n" + "".join(f'{label},"{text}"\n' for text, label in rows))
+    (folder / "data.jsonl").write_text("".join(json.dumps({"stars": y, "review": x}) + "\n" for x, y in rows))
+    for name in ("data.csv", "data.jsonl"):
+        options = ["--task", "classify", "--epochs", "1", "--text", "review", "--label", "stars"]
+        result = run("finetune", origins / "encoder", name, *options)
+        assert result.exit_code == 0, result.stderr
+        place = result.stderr.splitlines()[-1].split()[3]
+        assert len(output("predict", place, name).splitlines()) == 20
+        assert json.loads(output("evaluate", place, name, "--json"))["examples"] == 20
+
+
+@pytest.mark.parametrize("mode", ["decoder", "encoder"])
+def test_a_run_is_gone_on_with(folder, origins, mode):
+    assert run("finetune", origins / mode, "train.tsv", "--task", "classify", *QUICK).exit_code == 0
+    result = run("train", "--resume", "runs/train-classify", "--steps", "9")
+    assert result.exit_code == 0, result.stderr
+    assert "from step 6" in result.stderr
+    assert "epoch 3  validation loss" in result.stderr
+    before = files_under(folder)
+    result = run("finetune", origins / mode, "train.tsv", "--task", "classify", "--out", "runs/train-classify")
+    assert result.exit_code == 2
+    assert "exists and is not empty; choose a new --out" in result.stderr
+    assert files_under(folder) == before
+
+
+def test_an_interrupt_saves_and_says_how_to_go_on(folder, origins):
+    with process("finetune", origins / "encoder", "train.tsv", "--task", "classify", "--epochs", "5000") as child:
+        while "step" not in child.stderr.readline():
+            pass
+        child.send_signal(signal.SIGINT)
+        rest = child.stderr.read()
+        assert child.wait() == 130
+    assert "go on with: tinyformer train --resume runs/train-classify" in rest.splitlines()[-1]
+    assert (folder / "runs/train-classify/config.toml").exists()
+
+
+def test_a_run_is_measured_on_other_examples(finetuned, folder):
+    shown = output("evaluate", finetuned, "train.tsv").decode()
+    assert shown.startswith("accuracy ")
+    assert "which label (rows) was taken for which (columns)" in shown
+    assert shown.endswith("measured on 40 examples\n")
+    (folder / "other.tsv").write_text("a good day\tmixed\n")
+    result = run("evaluate", finetuned, "other.tsv")
+    assert result.exit_code == 2
+    assert "other.tsv, line 1: the label 'mixed' is none of those" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["generate", "RUN", "--prompt", "a"],
+            "was fine-tuned for the task classify, and writes no text; use it with: ",
+        ),
+        (["fill", "RUN", "a <mask> day"], "was fine-tuned for the task classify, and writes no text; use it with: "),
+        (["export", "RUN", "--out", "exported"], "its head cannot be written; export "),
+        (["evaluate", "RUN", "train.tsv", "--stride", "3"], "--stride belongs to decoders"),
+        (["train", "--resume", "RUN", "--devices", "2"], "fine-tuning takes one GPU; leave --devices 2 out"),
+    ],
+)
+def test_what_cannot_be_done_with_it_is_one_line(finetuned, folder, arguments, message):
+    before = files_under(finetuned)
+    result = run(*(finetuned if argument == "RUN" else argument for argument in arguments))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert files_under(finetuned).keys() - {finetuned / ".lock"} == before.keys() - {finetuned / ".lock"}
+
+
+BAD_INPUT = {  # files, arguments, and what is told
+    "unknown label": ({"v.tsv": "a day\tmixed\n"}, ["--validation", "v.tsv"], "v.tsv, line 1: the label 'mixed' is"),
+    "label seen once": ({"train.tsv": lines(20) + "a day\tmixed\n"}, [], "line 21: the label 'mixed' is there once"),
+    "one class": ({"train.tsv": "a day\tpos\n" * 20}, [], "there is one class only ('pos')"),
+    "missing column": ({"train.csv": "text,stars\na,b\n"}, [], "no column 'label' (there are: text, stars)"),
+    "no tab": ({"train.tsv": "a day\n" * 9}, [], "train.tsv, line 1 has no tab; each line is text TAB label"),
+    "empty": ({"train.tsv": ""}, [], "train.tsv is empty"),
+    "blank lines only": ({"train.tsv": "\n\n"}, [], "train.tsv has no example"),
+    "missing": ({}, ["--validation", "nothing.tsv"], "no such file: nothing.tsv"),
+    "not UTF-8": ({"train.tsv": b"caf\xe9\tpos\n"}, [], "train.tsv, line 1 is not UTF-8"),
+    "nothing left": ({"train.tsv": lines(1)}, [], "has 1 example, of which --validation 0.1 leaves none to train on"),
+    "wrong fraction": ({}, ["--validation", "1.5"], "--validation must be a file or a fraction between 0 and 1"),
+    "wrong task": ({}, ["--task", "clasify"], "did you mean 'classify'?"),
+    "wrong mode": ({}, ["--task", "text2text"], "a model of mode encoder cannot do the task text2text; it can do "),
+    "labels that are texts": (
+        {"train.tsv": "".join(f"a day\tlabel {i // 2}\n" for i in range(4000))}, [], "has 2,000 different labels"
+    ),
+    "no tags": ({"train.conll": "a O\nb I-X\n"}, ["--task", "tag"], "the tag 'I-X' follows 'O'"),
+    "no answer": (
+        {"train.json": json.dumps({"data": [{"paragraphs": [{"context": "the cat", "qas": [
+            {"id": "1", "question": "who", "answers": [{"text": "dog", "answer_start": 4}]}]}]}]})},
+        ["--task", "answer"],
+        "the answer 'dog' is not at character 4 of its context",
+    ),
+    "no number": ({"train.tsv": "a\t1\nb\tmany\n"}, ["--task", "regress"], "train.tsv, line 2: 'many' is no number"),
+    "nothing to freeze": ({}, ["--task", "text2text", "--freeze"], "--freeze trains a task's head alone"),
+    "no epochs": ({}, ["--epochs", "0"], "--epochs must be at least 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_line_and_leaves_nothing(folder, origins, case):
+    files, arguments, message = BAD_INPUT[case]
+    for name, content in files.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    train = next((name for name in files if name.startswith("train")), "train.tsv")
+    task = [] if "--task" in arguments else ["--task", "classify"]
+    if "text2text" in arguments and "text2text" not in TASKS:
+        pytest.skip("there is no such task yet")
+    mode = "encoder-decoder" if "--freeze" in arguments else "encoder"
+    before = files_under(folder)
+    result = run("finetune", origins / mode, train, *task, *arguments, "--out", "new")
+    assert result.exit_code == 2, result.stderr
+    assert message in result.stderr.splitlines()[-1]
+    assert len([line for line in result.stderr.splitlines() if line.startswith("Error")]) == 1
+    assert "--debug" not in result.stderr
+    assert files_under(folder) == before
+    assert not (folder / "new").exists()
+
+
+def test_a_task_has_to_be_named(folder, origins):
+    result = finished("finetune", origins / "encoder", "train.tsv")
+    assert result.returncode == 2
+    assert result.stderr.startswith(
+        "Error: what shall it learn? add --task classify, pair, regress, tag, answer or text2"
+    )
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_run_that_is_not_there_and_a_published_model_are_told(folder):
+    assert "no run at nowhere" in run("finetune", "nowhere", "train.tsv", "--task", "classify").stderr
+    (folder / "bert").mkdir()
+    (folder / "bert" / "config.json").write_text("{}")
+    assert "tinyformer import bert --out RUN" in run("finetune", "bert", "train.tsv", "--task", "classify").stderr
+
+
+@pytest.mark.parametrize("count", [2, 3, 6, 9, 40])
+@pytest.mark.parametrize("name", ["label", "a very long name of a label", "标签", "new\nline\x1b[31m"])
+def test_labels_fit_the_screen(count, name):
+    rng = random.Random(0)
+    labels = [f"{i}{name}" for i in range(count)]
+    counts = [[rng.randrange(2000) if rng.random() < 0.5 else 0 for _ in labels] for _ in labels]
+    for text in (confusion(labels, counts), balance({label: 10 ** (7 - i % 7) for i, label in enumerate(labels)})):
+        assert all(width(line) <= COLUMNS for line in text.splitlines())
+        assert "\x1b" not in text
+    assert (count == 40) == ("hardest of 40" in confusion(labels, counts))
+
+
+def test_a_small_confusion_matrix():
+    assert confusion(["no", "yes"], [[21, 3], [0, 0]]).splitlines() == [
+        "which label (rows) was taken for which (columns)",
+        "                  no    yes     recall",
+        "  no              21      3     87.5 %",
+        "  yes              0      0          -",
+        "  precision  100.0 %  0.0 %",
+    ]
+
+
+def test_figures_are_told_by_name():
+    found = {"loss": 1.0, "accuracy": 0.5, "f1": 0.25, "pearson": float("nan"), "bleu": 12.345}
+    assert (
+        figures(found, {"accuracy": 0.4}) == "accuracy 50.0 % (commonest label 40.0 %), F1 25.0 %, BLEU 12.3, Pearson -"
+    )
