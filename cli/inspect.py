@@ -40,11 +40,13 @@ class _Lines(click.ParamType):
 @click.option("--objective", type=Choice(tuple(_NAMES)), help="What it is trained to do; each mode has a default.")
 @click.option(
     "--tokenizer",
+    "--run",
+    "tokenizer",
     type=Name(),
     default="words",
     show_default=True,
     metavar="KIND|FILE|RUN",
-    help="words, bytes, chars, a tokenizer.json, or a run, whose mode, objective and context then hold.",
+    help="words, bytes, chars, a tokenizer.json, or a run, whose mode, objective (or task) and context then hold.",
 )
 @click.option("--hide", multiple=True, metavar="WORD", help="Hide this word instead of drawing; may be repeated.")
 @click.option("--line", type=_Lines(), help="Line N of the file, or lines N to M; default: the first with text.")
@@ -72,7 +74,8 @@ def command(
 
     An argument that names an existing file is that file, of which one line is shown; - is stdin; anything else is the
     text itself. Blank lines separate documents for an encoder; next-sentence takes the first two of all lines, and
-    seq2seq a line "source TAB target".
+    seq2seq a line "source TAB target". Of a run that was fine-tuned, it is an example of the task, with a label or
+    without: what the model reads of it, where its head answers, and what was cut.
     """
     from ..analysis.inspection import inspect, tokenizer_for
     from ..text import load_tokenizer
@@ -80,6 +83,17 @@ def command(
 
     run = open_run(tokenizer) if (Path(tokenizer) / "config.toml").is_file() else None
     settings = run.config() if run else None
+    if settings and settings.task is not None and objective is None:
+        if mode not in (None, settings.mode):
+            raise click.UsageError(f"{tokenizer} is a run of --mode {settings.mode}; leave --mode {mode} out")
+        if hide:
+            raise click.UsageError(f"the task {settings.task} hides no words; leave --hide out, or name an --objective")
+        facts, kind = _example(run, settings, source, line, context)
+        if as_json:
+            print_json(dataclasses.asdict(facts))
+        else:
+            page(facts, kind, tokens)
+        return
     mode, objective = _task(mode, objective, settings, tokenizer)
     content = _content(source, line, every_line=objective == "next-sentence")
     if run:
@@ -91,6 +105,19 @@ def command(
         print_json(dataclasses.asdict(facts))
         return
     page(facts, made.kind, tokens)
+
+
+def _example(run: Any, settings: Any, source: str | None, line: Any, context: int | None) -> tuple[Any, str]:
+    """What a fine-tuned model sees of an example, and the kind of its tokens."""
+    from ..tasks.inspecting import find, inspect
+    from ..training.finetuning import columns_of, open_task
+
+    task = open_task(run, settings, context=context)
+    place: Any = Path(source) if source and _exists(source) else _content(source, line, every_line=True)
+    example = find(type(task), place, columns_of(settings), line[0] if line else None)
+    if example is None or not example.texts:
+        raise click.UsageError(f"{source} has no example from line {line[0]} on" if line else "there is no example")
+    return inspect(task, example), task.tokenizer.kind
 
 
 def _task(mode: str | None, objective: str | None, run: Any = None, name: str = "") -> tuple[str, str]:

@@ -79,6 +79,8 @@ def _lines(facts: Any, kind: str, tokens: int | None, screen: _Screen) -> Iterat
     yield from _attention(facts, reads, shown, screen)
     if hidden:
         yield f"\n{_MARGIN}{counted(hidden, 'more token')} not shown; --tokens {max(lengths)} shows all"
+    if facts.rows > 1:
+        yield f"\n{_MARGIN}row {facts.row + 1} of the {facts.rows} that show all of the text"
     if facts.left_out:
         yield f"\n{_MARGIN}{counted(facts.left_out, 'more token')} of the text did not fit the context"
 
@@ -98,18 +100,22 @@ def _drawn(facts: Any, screen: _Screen) -> Iterator[str]:
 
 def _text(facts: Any, most: int | None, screen: _Screen) -> Iterator[str]:
     names = {1: ("text",), 2: ("source", "target") if facts.mode == "encoder-decoder" else ("document", "another")}
-    for name, text in zip(names[len(facts.texts)], facts.texts):
+    for name, text in zip(facts.names or names[len(facts.texts)], facts.texts):
         yield from _strip(name, {"token": _cells(text, screen), "id": text.ids}, most, screen)
 
 
 def _reading(facts: Any, shown: Sequence[int], screen: _Screen) -> Iterator[str]:
     """What each part of the model reads, and what it shall say."""
     weighted = [weight > 0 for weight in facts.weights]
-    targets = {
-        "target": [cell if counts else "" for cell, counts in zip(_cells(facts.targets, screen), weighted)],
-        "id ": [i if counts else "" for i, counts in zip(facts.targets.ids, weighted)],
-        "weight": [f"{weight:g}" for weight in facts.weights],
-    }
+    targets = (
+        {"label": [screen.token(label) for label in facts.labels]}
+        if facts.labels is not None
+        else {
+            "target": [cell if counts else "" for cell, counts in zip(_cells(facts.targets, screen), weighted)],
+            "id ": [i if counts else "" for i, counts in zip(facts.targets.ids, weighted)],
+            "weight": [f"{weight:g}" for weight in facts.weights],
+        }
+    )
     inputs = {"place": range(len(facts.inputs.ids)), "input": _cells(facts.inputs, screen), "id": facts.inputs.ids}
     told = {"document": facts.documents, "position": facts.positions, "segment": facts.segments}
     inputs |= {name: values for name, values in told.items() if values is not None}

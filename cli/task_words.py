@@ -76,7 +76,7 @@ def _start(event: Event) -> str:
 def _examples(event: Event) -> list[str]:
     count, kept = event["examples"], event["validation_examples"]
     rows = f" ({event['rows']:,} rows)" if event["rows"] != count else ""
-    epochs = f"{counted(event['epochs'], 'epoch')} of {event['epoch_steps']:,} steps"
+    epochs = f"{counted(event['epochs'], 'epoch')} of {counted(event['epoch_steps'], 'step')}"
     said = [f"examples: {count:,} to train on{rows}, {kept:,} to validate on; {epochs}"]
     if event["balance"]:
         said.append(balance(event["balance"]))

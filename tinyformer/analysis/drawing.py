@@ -35,23 +35,23 @@ def draw(objective: str, tokenizer: Tokenizer, batch: Batch) -> tuple[dict[str, 
         # one more sentinel, which is there already where the text goes on after the last span.
         spans = sum(i in letters for i in inputs.tolist())
         closing = {int(targets[-1]): f"<{LETTERS[spans]}>"} if spans == len(letters) else {}
-        target = _written(tokenizer, targets if closing else targets[:-1], names | letters | closing)
-        texts = {"input": _written(tokenizer, inputs[:-1], names | letters), "target": target}
+        target = written(tokenizer, targets if closing else targets[:-1], names | letters | closing)
+        texts = {"input": written(tokenizer, inputs[:-1], names | letters), "target": target}
         return texts, {letter: tokenizer.decode([i]).decode() for i, letter in letters.items()}
     if objective in ("masked", "next-sentence"):
         alone = objective == "masked" and np.count_nonzero(targets == tokenizer.special_id("cls")) == 1
         closed = targets[-1] == tokenizer.special_id("sep")
         inputs = inputs[:-1] if alone and closed else inputs
         hidden = [targets[start:stop] for start, stop in runs(weights(batch) > 0)]
-        target = ", ".join(_written(tokenizer, run, names).strip() for run in hidden)
-        return {"input": _written(tokenizer, inputs, names), "target": target}, {}
+        target = ", ".join(written(tokenizer, run, names).strip() for run in hidden)
+        return {"input": written(tokenizer, inputs, names), "target": target}, {}
     closing = -1 if objective == "seq2seq" else None
     texts = {"input": inputs[:closing], "target": targets[:closing]}
-    return {what: _written(tokenizer, ids, names) for what, ids in texts.items()}, {}
+    return {what: written(tokenizer, ids, names) for what, ids in texts.items()}, {}
 
 
-def _written(tokenizer: Tokenizer, ids: np.ndarray, names: dict[int, str]) -> str:
-    """Tokens as a line of text, special ones by the names given."""
+def written(tokenizer: Tokenizer, ids: np.ndarray, names: dict[int, str]) -> str:
+    """Tokens as a line of text, special ones by the names given: ids, `t`."""
     after = tokenizer.separator.decode()
     before = " " if tokenizer.carries_space else after
     special, line = np.isin(ids, list(names)), ""

@@ -65,6 +65,10 @@ class Inspection:
         sentinels: names of the sentinels in the row by their letters in `drawn`.
         attention: which position (row) may look at which (column): "encoder" and "decoder" among themselves, "cross"
             from the decoder to the encoder.
+        labels: of a task with a head: what that should say at each input, empty where it is not asked.
+        names: of the texts, where they are no usual ones.
+        rows: that the example takes; more than one where a text is longer than the context.
+        row: which of them this is, from 0.
     """
 
     mode: str
@@ -83,6 +87,10 @@ class Inspection:
     drawn: dict[str, str]
     sentinels: dict[str, str]
     attention: dict[str, Pattern]
+    labels: tuple[str, ...] | None = None
+    names: tuple[str, ...] = ()
+    rows: int = 1
+    row: int = 0
 
 
 def tokenizer_for(kind: str, content: bytes, mode: str) -> text.Tokenizer:
@@ -162,11 +170,11 @@ def inspect(
         mode=maker.mode,
         objective=objective,
         vocabulary=tokenizer.vocabulary_size,
-        texts=tuple(_tokens(tokenizer, ids) for ids in texts),
+        texts=tuple(tokens_of(tokenizer, ids) for ids in texts),
         left_out=left_out,
-        inputs=_tokens(tokenizer, batch.inputs[0]),
-        decoder_inputs=None if decoder_inputs is None else _tokens(tokenizer, decoder_inputs[0]),
-        targets=_tokens(tokenizer, batch.targets[0]),
+        inputs=tokens_of(tokenizer, batch.inputs[0]),
+        decoder_inputs=None if decoder_inputs is None else tokens_of(tokenizer, decoder_inputs[0]),
+        targets=tokens_of(tokenizer, batch.targets[0]),
         weights=tuple(weights(batch).tolist()),
         documents=_unless(batch.mask, np.ones_like(batch.inputs)),
         positions=_unless(batch.positions, np.arange(batch.inputs.shape[1])[None]),
@@ -281,7 +289,8 @@ def _inside_word(content: str, place: int) -> bool:
     return 0 < place < len(content) and content[place - 1].isalnum() and content[place].isalnum()
 
 
-def _tokens(tokenizer: text.Tokenizer, ids: np.ndarray) -> Tokens:
+def tokens_of(tokenizer: text.Tokenizer, ids: np.ndarray) -> Tokens:
+    """Ids, `t`, beside what each stands for."""
     return Tokens(tuple(ids.tolist()), tuple(readable(tokenizer.decode(ids[i : i + 1])) for i in range(len(ids))))
 
 

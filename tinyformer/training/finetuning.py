@@ -107,13 +107,20 @@ def reopen(run: Run, config: RunConfig) -> tuple[ModelConfig, TaskCorpus]:
     return shape, TaskCorpus(make_task(config, tokenizer, shape), train, validation, config)
 
 
-def open_task(run: Run, config: RunConfig) -> Task:
+def open_task(run: Run, config: RunConfig, *, context: int | None = None) -> Task:
     """The task of a run that was fine-tuned.
+
+    Args:
+        run: its directory.
+        config: its settings.
+        context: for a model that sees so many tokens; that of the run's own where None.
 
     Raises:
         TinyformerError: its tokenizer is missing or damaged.
     """
-    return make_task(config, load_tokenizer(run.tokenizer_file), model_config(config))
+    shape = model_config(config)
+    shape = shape if context is None else dataclasses.replace(shape, context=context)
+    return make_task(config, load_tokenizer(run.tokenizer_file), shape)
 
 
 def evaluate(
