@@ -151,7 +151,7 @@ class Scripted:
         self.config = ModelConfig(vocabulary=tokenizer.vocabulary_size, **shape | config)
         self._logits = build(ModelConfig(vocabulary=1, layers=1, width=8, heads=1, hidden=8)).tokens
 
-    def encode(self, source):
+    def encode(self, source, mask=None):
         self.source = source[0].tolist()
 
     def new_cache(self, rows, memory=None):
@@ -160,7 +160,7 @@ class Scripted:
     def select(self, parents):
         pass
 
-    def decode(self, ids, memory, *, cache, last_only):
+    def decode(self, ids, memory, *, cache, last_only, mask=None):
         self.written = getattr(self, "written", -1) + 1
         logits = np.zeros((len(ids), 1, self.config.vocabulary))
         logits[:, :, self.answer[self.written]] = 9

@@ -81,7 +81,7 @@ class Written:
         size = tokenizer.vocabulary_size
         self.config = ModelConfig(vocabulary=size, mode="encoder-decoder", **SHAPE | {"positions": "relative"} | given)
 
-    def encode(self, source):
+    def encode(self, source, mask=None):
         self.source, self.rows = self.tokenizer.decode(source[0]), [b""]
 
     def new_cache(self, rows, memory=None):
@@ -90,7 +90,7 @@ class Written:
     def select(self, parents):
         self.rows = [self.rows[parent] for parent in parents]
 
-    def decode(self, ids, memory, *, cache, last_only):
+    def decode(self, ids, memory, *, cache, last_only, mask=None):
         start = self.rows == [b""] and ids[0, 0] == self.tokenizer.special_id("pad")
         self.rows = [row if start else row + ids[i].astype(np.int32).tobytes() for i, row in enumerate(self.rows)]
         p = np.full((len(ids), 1, self.config.vocabulary), 1e-12)

@@ -15,7 +15,7 @@ from ..errors import UsageError
 from .options import Options
 from .prompts import check_length, check_tokenizer, encode_prompt, encode_source, end_token
 from .state import DecoderState, EncoderDecoderState, State
-from .strategies import BeamSearch, Ended, Sampler, Settled, Strategy
+from .strategies import BeamSearch, Ended, Greedy, Sampler, Settled, Strategy
 from .streaming import TextStream
 
 
@@ -122,6 +122,36 @@ def generate_texts(model, tokenizer, prompt: bytes | np.ndarray, options: Option
     for piece in generate(model, tokenizer, prompt, options):
         texts[piece.sample] += piece.text
     return texts
+
+
+def answer_sources(
+    model, tokenizer, sources: np.ndarray, *, mask: np.ndarray | None = None, tokens: int | None = None
+) -> list[list[int]]:
+    """What an encoder-decoder writes to several sources at once, each time the likeliest token.
+
+    The same as to each of them alone, in less time: a step of all of them reads the weights once.
+
+    Args:
+        model: an encoder-decoder.
+        tokenizer: the one that it was trained with.
+        sources: ids as the encoder reads them, `b s`, each with its end token and then padding.
+        mask: True where they are real, `b s`; None where all are.
+        tokens: how many to write at most; default as many as the context has.
+
+    Returns:
+        The ids that it writes to each source. The last one is the end token, unless there was no room for it.
+
+    Raises:
+        UsageError: the tokenizer has no end token, or no padding.
+        TinyformerError: the tokenizer is another model's, or the model's output is not finite.
+    """
+    check_tokenizer(model, tokenizer)
+    end, start = tokenizer.special_id("end"), tokenizer.special_id("pad")
+    state = EncoderDecoderState(model, sources, start, mask=mask, vocabulary=tokenizer.vocabulary_size)
+    written: list[list[int]] = [[] for _ in sources]
+    for settled in decode(state, Greedy(len(sources), end), min(tokens or model.config.context, model.config.context)):
+        written[settled.sample] += settled.tokens
+    return written
 
 
 def sample_text(

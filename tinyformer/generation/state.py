@@ -1,7 +1,7 @@
 """What a decoding loop asks of a model: next-token logits for rows, and rows that move on.
 
-`State` is all that `decode.py` knows. `DecoderState` continues a prompt, `EncoderDecoderState` answers a source;
-both read a token once with a key/value cache, or all tokens again at each step without.
+`State` is all that `decode.py` knows. `DecoderState` continues a prompt, `EncoderDecoderState` answers a source, or
+several; both read a token once with a key/value cache, or all tokens again at each step without.
 
 Read before: `tinyformer/models/decoder.py`, `encoder_decoder.py`. Read next: `strategies.py`.
 """
@@ -26,7 +26,7 @@ class State(Protocol):
     """Several texts in progress, one per row."""
 
     def start(self) -> np.ndarray:
-        """Next-token logits of the single first row, `1 v`, on the host."""
+        """Next-token logits of the first rows, `b v`, on the host: a single one, unless there are several sources."""
         ...
 
     def advance(self, parents: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -63,7 +63,8 @@ class _ModelState(ABC):
         self.context = model.config.context
         self.cached = cached
         self.vocabulary = vocabulary
-        self.window = np.asarray(first)[None, -self._length(len(first)) :]
+        first = np.atleast_2d(first)
+        self.window = first[:, -self._length(first.shape[1]) :]
         self.cache = None
 
     def start(self) -> np.ndarray:
@@ -127,28 +128,46 @@ class DecoderState(_ModelState):
 
 
 class EncoderDecoderState(_ModelState):
-    """An encoder-decoder that answers one source with a target of at most the context's length.
+    """An encoder-decoder that answers a source, or several, with targets of at most the context's length.
 
-    The source is encoded once, and with the cache also the keys and values of it that all layers look at. They
-    have one row, which serves all rows of the target.
+    A source is encoded once, and with the cache also the keys and values of it that all layers look at. Those of a
+    single one have one row, which serves all rows of the target; several are answered by a row each, and go with it.
 
     Args:
         model: an encoder-decoder.
-        source: token ids, at least one, 1-d, as the encoder reads them.
+        source: token ids, at least one, 1-d, as the encoder reads them; or those of several sources, `b s`.
         start: the token that stands before a target.
+        mask: True where a token of the sources is real, `b s`; None where all are.
         cached: keep keys and values of earlier positions instead of computing them again.
         vocabulary: how many ids have a meaning, where the model has room for more.
     """
 
-    def __init__(self, model, source: np.ndarray, start: int, *, cached: bool = True, vocabulary: int | None = None):
-        super().__init__(model, np.array([start]), cached=cached, vocabulary=vocabulary)
-        self.source = np.asarray(source)[None]
-        self.memory = None
+    def __init__(
+        self,
+        model,
+        source: np.ndarray,
+        start: int,
+        *,
+        mask: np.ndarray | None = None,
+        cached: bool = True,
+        vocabulary: int | None = None,
+    ):
+        self.source, self.mask, self.memory = np.atleast_2d(source), mask, None
+        super().__init__(model, np.full((len(self.source), 1), start), cached=cached, vocabulary=vocabulary)
 
     def start(self) -> np.ndarray:
         with no_grad(), _all_cores():
-            self.memory = self.model.encode(self.source)
+            self.memory = self.model.encode(self.source, mask=self.mask)
         return super().start()
+
+    def advance(self, parents: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        if len(self.source) > 1 and not np.array_equal(parents, np.arange(len(self.source))):
+            self.source = self.source[parents]
+            self.mask = None if self.mask is None else self.mask[parents]
+            if not self.cached:  # a cache has moved what it has of them
+                xp = self.memory.backend
+                self.memory = Tensor(xp.take(self.memory.array, xp.from_host(parents), axis=0))
+        return super().advance(parents, tokens)
 
     def _length(self, tokens: int) -> int:
         if tokens > self.context:  # to forget its beginning, as a decoder does, would make another target of it
@@ -159,7 +178,7 @@ class EncoderDecoderState(_ModelState):
         return self.model.new_cache(rows, self.memory)
 
     def _logits(self, ids: np.ndarray) -> Tensor:
-        return self.model.decode(ids, self.memory, cache=self.cache, last_only=True)
+        return self.model.decode(ids, self.memory, mask=self.mask, cache=self.cache, last_only=True)
 
 
 def finite(logits: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which token comes next: sampling row by row, or a beam search over whole texts.
+"""Which token comes next: sampling row by row, the likeliest of each row, or a beam search over whole texts.
 
 A strategy sees only next-token logits and says which rows go on with which token; `decode.py` runs it against
 a `State`. Read `filters.py` first. Beam search: Wu 2016, §7.
@@ -29,7 +29,8 @@ class Strategy(Protocol):
     def step(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Settled]]:
         """Choose from logits `b v`: the parents and tokens of the rows that go on, and what is settled now.
 
-        The first call sees one row, which all texts continue. No rows left means that the texts are complete.
+        The first call sees one row, which all texts continue (but see `Greedy`). No rows left means that the texts
+        are complete.
         """
         ...
 
@@ -90,6 +91,30 @@ class Sampler:
         if options.top_p is not None:
             logits = keep_top_p(logits, options.top_p)
         return draw(logits, np.array([self.streams[sample].random() for sample in self.samples]))
+
+
+class Greedy:
+    """The likeliest token each time, for several texts that have nothing to do with each other: row i is sample i.
+
+    A text that has ended leaves, and those that go on cost no more than themselves.
+
+    Args:
+        count: of the texts.
+        end: the token that ends one.
+    """
+
+    def __init__(self, count: int, end: int):
+        self.samples, self.end = np.arange(count), end
+
+    def step(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Settled]]:
+        tokens = logits.argmax(axis=-1)
+        settled = [Settled(sample, [token]) for sample, token in zip(self.samples.tolist(), tokens.tolist())]
+        alive = np.flatnonzero(tokens != self.end)
+        self.samples = self.samples[alive]
+        return alive, tokens[alive], settled
+
+    def rest(self) -> list[Settled]:
+        return []
 
 
 class BeamSearch:

@@ -7,8 +7,9 @@ from .model import TaskModel
 from .regress import Regress
 from .tag import Tag
 from .task import Row, Task
+from .text2text import Text2Text
 
 # By name.
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classify, Pair, Regress, Tag, Answer)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classify, Pair, Regress, Tag, Answer, Text2Text)}
 
-__all__ = ["TASKS", "Columns", "Example", "Row", "Task", "TaskModel", "count_labels"]
+__all__ = ["TASKS", "Columns", "Example", "Row", "Task", "TaskModel", "Text2Text", "count_labels"]
