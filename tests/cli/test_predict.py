@@ -26,6 +26,7 @@ def runs(tmp_path_factory):
         "regress": made_run(folder / "regress", "regress", labels=("3.0", "2.0"), text="review", label="stars"),
         "tag": made_run(folder / "tag", "tag", labels=TAGS),
         "answer": made_run(folder / "answer", "answer", context=64),
+        "text2text": made_run(folder / "text2text", "text2text", "encoder-decoder", context=16, prefix="say: "),
     }
 
 
@@ -90,6 +91,19 @@ def test_answers_to_questions(runs, tmp_path):
     nested = {"data": [{"paragraphs": [{"context": question["context"], "qas": [asked]}]}]}
     (tmp_path / "a.json").write_text(json.dumps(nested))
     assert answers(runs["answer"], tmp_path / "a.json") == [found]
+
+
+def test_written_texts_are_what_generate_writes(runs):
+    sources = ["one", "a longer one", "two"]
+    found = answers(runs["text2text"], "-", input="\n".join(sources))
+    for source, answer in zip(sources, found, strict=True):
+        written = output("generate", runs["text2text"], "--prompt", f"say: {source}"[:15], "--greedy")
+        assert answer["text"] == written.decode("utf-8", "replace").removesuffix("\n")
+    searched = answers(runs["text2text"], "-", "--beams", "3", input="\n".join(sources))
+    assert searched != found
+    for source, answer in zip(sources, searched, strict=True):
+        written = output("generate", runs["text2text"], "--prompt", f"say: {source}"[:15], "--beams", "3")
+        assert answer["text"] == written.decode("utf-8", "replace").removesuffix("\n")
 
 
 def test_a_blank_line_is_null_and_a_cut_text_is_told(runs):
