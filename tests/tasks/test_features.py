@@ -129,3 +129,12 @@ def test_a_file_that_is_there_is_kept(tmp_path):
         with pytest.raises(UsageError, match=r"exists; choose a new --out"):
             write_features(tmp_path / name, [], 3)
     assert (tmp_path / "a.npy").read_text() == "mine"
+
+
+def test_features_on_cupy(cupy_backend):
+    """Computed in a thread beside that which began the work, as always."""
+    model, tokenizer = made("encoder")
+    expected = np.stack(list(embed(model, tokenizer, TEXTS)))
+    there = build(model.config, backend="cupy")
+    there.assign({name: parameter.numpy() for name, parameter in model.parameters().items()})
+    np.testing.assert_allclose(np.stack(list(embed(there, tokenizer, TEXTS))), expected, rtol=1e-4, atol=1e-5)
