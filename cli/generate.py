@@ -12,7 +12,7 @@ import click
 from ..generation.options import TEMPERATURES, Options
 from .app import Command, Name, print_json
 from .figures import printable
-from .runs import given_text, load_language_model, without_line_end
+from .runs import given_text, load_language_model, source_prefix, without_line_end
 
 _DEFAULTS = Options()
 
@@ -70,7 +70,7 @@ def command(
     half is forgotten.
 
     An encoder-decoder answers the prompt, its source; a name such as <extra_id_0> means that special token there. An
-    answer has at most as many tokens as the context.
+    answer has at most as many tokens as the context. The prefix that a run was fine-tuned with is put before it.
 
     With several samples, a line of three dashes stands between two texts.
     """
@@ -90,8 +90,9 @@ def command(
         click.echo("warning: a mask in the prompt is plain text to this model; tinyformer fill fills it in", err=True)
     if answers:
         start = without_line_end(start)
+    source = source_prefix(run) + start if answers and start else start
     shown = (start + b"\t" * answers) if (not answers if echo is None else echo) else b""
-    pieces = generate(model, tokenizer, start, options)
+    pieces = generate(model, tokenizer, source, options)
     if as_json:
         _print_json(pieces, start, options)
     else:

@@ -36,6 +36,14 @@ def load_language_model(path: str) -> tuple[Any, Any]:
     return load_run(path)
 
 
+def source_prefix(path: str) -> bytes:
+    """What a run that was fine-tuned to write a text given another puts before that; empty for any other."""
+    from ..training.rundir import open_run
+
+    config = open_run(path).config()
+    return (config.prefix or "").encode() if config.task == "text2text" else b""
+
+
 def warn(message: str) -> None:
     """Tell the user, on stderr."""
     click.echo(f"warning: {message}", err=True)

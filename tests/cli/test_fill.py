@@ -33,7 +33,7 @@ class EncoderDecoder:
         shape = SHAPE | {"positions": "relative"} | given
         self.config = ModelConfig(vocabulary=SPANS.vocabulary_size, mode="encoder-decoder", **shape)
 
-    def encode(self, source):
+    def encode(self, source, mask=None):
         self.ids = iter(SPANS.encode_marked(self.answer(SPANS.decode(source[0])) + b"</s>").tolist())
 
     def new_cache(self, rows, memory=None):
@@ -42,7 +42,7 @@ class EncoderDecoder:
     def select(self, parents):
         pass
 
-    def decode(self, ids, memory, *, cache, last_only):
+    def decode(self, ids, memory, *, cache, last_only, mask=None):
         logits = np.zeros((len(ids), 1, self.config.vocabulary))
         logits[:, :, next(self.ids, 0)] = 40
         return type("Logits", (), {"array": logits})
@@ -54,7 +54,8 @@ def use(monkeypatch):
 
     def put(model, tokenizer):
         for command in (fill, generate):
-            monkeypatch.setattr(command, "load_run", lambda path: (model, tokenizer))
+            monkeypatch.setattr(command, "load_language_model", lambda path: (model, tokenizer))
+        monkeypatch.setattr(generate, "source_prefix", lambda path: b"")
 
     return put
 
