@@ -21,8 +21,8 @@ def windows(sizes: Sequence[int], room: int, stride: int) -> list[tuple[int, int
     Args:
         sizes: tokens of each part.
         room: tokens of a window.
-        stride: the next window begins this many tokens later, or fewer where a part would not fit; at least one part
-            later, and at the latest where the one before ends.
+        stride: the next window begins this many tokens later, or fewer where that would be amid a part; at least one
+            part later, at the latest where the one before ends, and where it shows something new.
 
     Returns:
         Numbers of parts, the first one and the one behind the last; a single window if that shows everything.
@@ -34,6 +34,8 @@ def windows(sizes: Sequence[int], room: int, stride: int) -> list[tuple[int, int
         if stop == len(sizes):
             return found
         start = min(_reach(sizes, start, stride), stop)
+        while _reach(sizes, start, room) == stop:  # a large part comes next, and nothing new would be shown
+            start += 1
 
 
 def _reach(sizes: Sequence[int], start: int, most: int) -> int:
