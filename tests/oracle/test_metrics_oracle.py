@@ -157,6 +157,7 @@ QUESTIONS = pairs(st.lists(PHRASES, max_size=3), PHRASES, max_size=6)
 
 @given(QUESTIONS)
 @example(([["the"], []], ["", "a"]))
+@example(([[], ["cat"]], ["cat", ""]))
 def test_answers_by_the_rules_of_squads_script(drawn):
     gold, predicted = drawn
     scores = np.array([squad_scores(*pair) for pair in zip(predicted, gold)])
@@ -170,6 +171,7 @@ def test_answers_by_the_rules_of_squads_script(drawn):
 
 
 @given(PHRASES | st.text(max_size=30))
+@example("U.S.A. rock—the—roll Straße")
 def test_normalised_answers_by_the_rules_of_squads_script(text):
     assert answers.normalise(text).split() == squad_words(text)
 
@@ -187,6 +189,7 @@ ANY = pairs(st.text(string.printable + "éß。–&<>", max_size=30) | st.text(m
 
 @given(NEAR | ANY)
 @example((["a b c d e f"], ["a b c x e f"]))
+@example((["a b c"], ["a b c"]))
 def test_bleu_as_sacrebleu(drawn):
     gold, predicted = drawn
     theirs = sacrebleu.corpus_bleu(predicted, [gold], force=True).score
@@ -196,12 +199,14 @@ def test_bleu_as_sacrebleu(drawn):
 @given(st.text(string.ascii_letters + string.digits + string.punctuation + " \n\t", max_size=40) | st.text(max_size=20))
 @example("a-\nb <skipped>c &amp;quot; d &lt;e&gt; &amp;amp;")
 @example("..,,1.,2-3-.4")
+@example("~a~a-c.5-\n")
 def test_words_as_sacrebleu_cuts_them(text):
     theirs = sacrebleu.tokenizers.tokenizer_13a.Tokenizer13a()(text.rstrip())
     assert texts.tokenise_13a(text) == theirs.split()
 
 
 @given(NEAR | ANY)
+@example((["The Cat sat"], ["the cat"]))
 def test_rouge_as_rouge_score(drawn):
     gold, predicted = drawn
     scorer = RougeScorer(["rougeL"], use_stemmer=False)
