@@ -69,6 +69,7 @@ def stream(
     columns: Columns = Columns(),
     *,
     texts: int | None = 1,
+    form: str | None = None,
     labelled: bool = True,
     warn: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Example]:
@@ -78,6 +79,7 @@ def stream(
         source: a path, or a file that is open for reading bytes.
         columns: their names, where there are some.
         texts: of an example, 1 or 2; None for either, as the first line has it.
+        form: of a line with a label, for messages; default "text TAB label", of two "text TAB text TAB label".
         labelled: whether each must have a label. Else none is read, though there may be a field for it, and a blank
             line is an example without texts, so that there are as many examples as lines.
         warn: told, in a sentence, how many blank lines were passed over.
@@ -89,7 +91,7 @@ def stream(
     if texts == 1 and columns.pair is not None:
         raise UsageError(f"--pair {columns.pair} names a second text, and this task takes one; leave it out")
     name, blank, count = name_of(source), 0, 0
-    wanted = _Wanted(columns, texts, labelled)
+    wanted = _Wanted(columns, texts, labelled, form)
     for number, values in _records(source, name, wanted):
         place = f"{name}, line {number}"
         if values is None:
@@ -126,12 +128,13 @@ class _Wanted:
     columns: Columns
     texts: int | None
     labelled: bool
+    line: str | None = None
 
     @property
     def form(self) -> str:
         """What a line is expected to be."""
         pair = {1: "", 2: " TAB text", None: " [TAB text]"}[self.texts]
-        return f"text{pair} TAB label" if self.labelled else f"text{pair}"
+        return (self.line or f"text{pair} TAB label") if self.labelled else f"text{pair}"
 
     def settle(self, known: Sequence[str]) -> None:
         """Decide by the columns of a header whether there are two texts."""

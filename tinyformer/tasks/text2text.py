@@ -95,7 +95,7 @@ class Text2Text(Task):
         warn: Callable[[str], None] = lambda message: None,
     ) -> Iterator[Example]:
         """The pairs of a file, the targets as labels; see `Task.stream`, and `examples.stream` for its formats."""
-        return examples.stream(source, columns, texts=1, labelled=labelled, warn=warn)
+        return examples.stream(source, columns, texts=1, form=cls.form, labelled=labelled, warn=warn)
 
     def rows(self, example: Example) -> list[Row]:
         """A source and its target, encoded: one row, both with their end token, cut where the context is too short."""
