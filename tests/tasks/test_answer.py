@@ -1,4 +1,4 @@
-"""Answers in texts: SQuAD's files, windows, where tokens stand, loss, and the best stretch by trying all of them."""
+"""Answers in texts: windows, where tokens stand, loss, and the best stretch by trying all of them."""
 
 import io
 import json
@@ -56,87 +56,7 @@ def task_of(kind="pairs", context=24, labels=(NONE,), **options):
     return Answer(TOKENIZERS[kind], config(TOKENIZERS[kind], context), labels=labels, **options)
 
 
-# Files
-
-
-def test_squad_of_both_versions(tmp_path):
-    several = question("q2", [("1066", 58), ("in 1066", 55)], is_impossible=False)
-    none = question("q3", [], is_impossible=True, plausible_answers=[{"text": "1066", "answer_start": 0}])
-    path = tmp_path / "train.json"
-    path.write_text(json.dumps(squad(question(), several, none), indent=1))
-    examples = Answer.read(path)
-    assert [example.texts for example in examples] == [("When?", CONTEXT)] * 3
-    assert [example.label for example in examples] == [(("1066", 58),), (("1066", 58), ("in 1066", 55)), ()]
-    assert [example.key for example in examples] == ["q1", "q2", "q3"]
-    assert examples[1].place == f"{path}, article 1, paragraph 1, question q2"
-    assert (Answer.labels_of(examples), Answer.labels_of(examples[:2])) == ((NONE,), ())
-    assert Answer.balance(examples) == {"an answer": 2, NONE: 1}
-    path.write_text("\ufeff\n" + json.dumps(squad(question())))
-    assert Answer.read(path)[0].label == (("1066", 58),)
-
-
-def test_questions_without_answers():
-    bare = {"id": 7, "question": "When?"}
-    assert [(one.label, one.key) for one in read(squad(bare, question()), labelled=False)] == [
-        (None, "7"),
-        (None, "q1"),
-    ]
-    line = json.dumps({"question": "When?", "context": CONTEXT})
-    found = read(f"{line}\n\n{line}\n", labelled=False)
-    assert [example.texts for example in found] == [("When?", CONTEXT), (), ("When?", CONTEXT)]
-    assert [example.place for example in found] == [f"standard input, line {n}" for n in (1, 2, 3)]
-
-
-def test_json_lines_with_answers():
-    told = []
-    line = json.dumps(question() | {"context": CONTEXT})
-    found = read(f"\n{line}\n\n{line}", warn=told.append)
-    assert [example.label for example in found] == [(("1066", 58),)] * 2
-    assert told == ["standard input has 1 blank line, which were passed over"]
-
-
-def test_a_file_of_one_long_line_is_read():
-    long = "x" * (2 << 20)
-    assert read(squad(question(answers=[("1066", len(long))]), context=long + "1066"))[0].label[0][1] == len(long)
-
-
-@pytest.mark.parametrize(
-    ("found", "message"),
-    [
-        (
-            squad(question("q7", [("1066", 57)])),
-            "question q7: the answer '1066' is not at character 57 of its context, it stands at 58",
-        ),
-        (
-            squad(question("q7", [("1067", 58)])),
-            "question q7: the answer '1067' is not at character 58 of its context, nor is it",
-        ),
-        (squad(question("q7", [("", 3)])), "question q7: 'text' must be a text that is not empty, and is ''"),
-        (squad(question(answers=[("The", -63)])), "is not at character -63"),
-        (squad(question(answers=[("The", True)])), "must be a number of characters, and is True"),
-        (squad(question() | {"answers": 3}), "'answers' must be a list, and is 3"),
-        (
-            squad({"id": "a", "question": "b"}),
-            "question a: there is no key 'answers'; those there are 'id', 'question'",
-        ),
-        (squad({"id": "a", "answers": []}), "there is no key 'question'"),
-        (squad(), "standard input has no question in it"),
-        ({"data": [3]}, "article 1: an object is expected, and there is 3"),
-        ({"data": {}}, "'data' must be a list"),
-        ('{"version": 3,\n"x": [}', "standard input: this is no JSON (Expecting value: line 2"),
-        ('{"version": 3}', "line 1: there is no key 'context'; those there are 'version'"),
-        ("[" * 100000, "standard input: this is no JSON"),
-        ("", "standard input is empty"),
-        (" \n", "standard input is empty"),
-        ("label\ttext\n", "this is no JSON (Expecting value: line 1 column 1 (char 0)); SQuAD's JSON is expected"),
-    ],
-)
-def test_files_that_are_refused(found, message):
-    with pytest.raises(UsageError) as caught:
-        read(found)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 400
+# Questions
 
 
 def test_questions_that_are_refused():
@@ -234,7 +154,7 @@ def test_the_tokens_of_an_answer_are_its_text(kind, seed):
 def test_the_best_stretch_by_trying_all(known, seed, longest, context):
     rng = np.random.default_rng(seed)
     example = drawn(seed)
-    task = task_of("spaces", context, known, longest=longest, threshold=float(rng.normal()))
+    task = task_of("spaces", context, known, longest=longest)
     rows = task.rows(example)
     outputs = [rng.normal(size=(2, len(row.ids))) * 2 for row in rows]
     best, none = (-np.inf,), min(scores[0, 0] + scores[1, 0] for scores in outputs)
@@ -247,6 +167,7 @@ def test_the_best_stretch_by_trying_all(known, seed, longest, context):
                     span = slice(row.origin.places[i][0], row.origin.places[j][1])
                     best = score, example.texts[1][span], scores, first + i, first + j
     score, text, scores, i, j = best
+    task.threshold = none - score + float(rng.choice([-0.5, 0.5]))  # just below or above what it is asked about
     found = task.find(example, outputs)
     if (known and none - score > task.threshold) or not text.strip():
         assert found.text == ""
@@ -261,6 +182,13 @@ def test_the_best_stretch_by_trying_all(known, seed, longest, context):
     assert (said["id"], said["question"], said["answer"]) == ("1", example.texts[0], found.text)
     assert ("margin" in said) is bool(known)
     assert ("start" in said) is bool(found.text)
+
+
+def test_of_equally_good_stretches_the_first():
+    task, example = task_of("words", 10), Example(("the", "paris pa is the paris pa is the"))
+    outputs = [np.zeros((2, len(row.ids))) for row in task.rows(example)]
+    assert len(outputs) > 1
+    assert task.answer(example, outputs) == (("paris", 0),)
 
 
 def test_an_answer_has_thirty_tokens_or_a_hundred_and_fifty_characters():

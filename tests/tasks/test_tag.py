@@ -1,4 +1,4 @@
-"""Tags of words: files, where each word's tag is asked, windows, loss, and sentences that need context."""
+"""Tags of words: where each word's tag is asked, windows, loss, and sentences that need context."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from tests.tasks.kinds import LOSSLESS, MARKS, TOKENIZERS, WORDS, config, model_
 from tinyformer import backward, check_gradients, nn
 from tinyformer.errors import UsageError
 from tinyformer.models import ModelConfig, build
-from tinyformer.tasks import Columns, Example
+from tinyformer.tasks import Example
 from tinyformer.tasks.tag import Tag
 from tinyformer.text import WordTokenizer
 from tinyformer.training.optimizer import AdamW, FlatParameters
@@ -40,77 +40,6 @@ def drawn(words, seed, tags=LABELS):
 def outputs(task, model, example):
     """Row by row, so that nothing is padded."""
     return [task.outputs(model, task.corrupt([row]))[0] for row in task.rows(example)]
-
-
-# Files
-
-
-def test_columns():
-    text = "\ufeff-DOCSTART- -X- O\r\n\r\nEU NNP B-ORG\r\nrejects\tVBZ\tO\r\n  \r\n\n New \t B-LOC \nYork I-LOC\n"
-    text += "-DOCSTART- O\nU.S. B"
-    assert [(example.texts, example.label, example.place) for example in read(text)] == [
-        (("EU", "rejects"), ("B-ORG", "O"), "standard input, line 3"),
-        (("New", "York"), ("B-LOC", "I-LOC"), "standard input, line 7"),
-        (("U.S.",), ("B",), "standard input, line 10"),
-    ]
-
-
-def test_json_lines(tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"words": ["EU", "a b"], "tags": ["B-ORG", "O"], "id": 3}\n\n{"words": ["x"], "tags": ["O"]}\n')
-    assert [example.texts for example in Tag.read(path)] == [("EU", "a b"), ("x",)]
-    assert [example.place for example in Tag.read(path)] == [f"{path}, line 1", f"{path}, line 3"]
-    assert [example.texts for example in Tag.stream(path, labelled=False)] == [("EU", "a b"), (), ("x",)]
-    path.write_text('{"tokens": ["EU"], "ner": ["B-ORG"]}\n')
-    assert Tag.read(path, Columns(text="tokens", label="ner"))[0].label == ("B-ORG",)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("the old may\n\nin may\n", [("the", "old", "may"), (), ("in", "may")]),
-        ("the\nold\n\nmay\n", [("the", "old"), ("may",)]),
-        ("EU NNP B-ORG\nx NN O\n", [("EU", "x")]),
-        ("York I-LOC\n", [("York",)]),
-        ('{"words": ["a", "b"]}\n', [("a", "b")]),
-    ],
-)
-def test_files_without_tags(text, expected):
-    found = read(text, labelled=False)
-    assert [example.texts for example in found] == expected
-    assert {example.label for example in found} == {None}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "EU B-ORG\nx I-PER\n",
-            "line 2, at the word 'x': the tag 'I-PER' follows 'B-ORG'; an entity begins with 'B-PER'",
-        ),
-        ("EU I-ORG\n", "line 1, at the word 'EU': the tag 'I-ORG' is the first of its sentence"),
-        ("a O\n\nb O\nEU ORG\n", "line 4, at the word 'EU': 'ORG' is no BIO tag"),
-        ("a O\nb\n", "line 2: the word 'b' has no tag; a line is WORD TAG"),
-        ("\n \n-DOCSTART- O\n", "standard input has no sentence in it"),
-        ("", "standard input is empty"),
-        (
-            '{"words": ["a"]}\n',
-            "line 1: an object with the keys 'words' and 'tags' is expected, and its keys are 'words'",
-        ),
-        ('{"words": ["a"], "tags": ["O", "O"]}\n', "line 1: 1 words have 2 tags"),
-        ('{"words": [], "tags": []}\n', "'words' must be a list of texts, with at least one"),
-        ('{"words": "a", "tags": ["O"]}\n', "'words' must be a list of texts"),
-        ('{"words": [" "], "tags": ["O"]}\n', "a word is empty"),
-        ('{"words": ["a"], "tags": ["I-X"]}\n', "line 1, at the word 'a': the tag 'I-X' is the first"),
-        ('{"words"\n', "line 1: this is no JSON"),
-        ('{"words":' + "[" * 100000 + "\n", "line 1: this is no JSON"),
-    ],
-)
-def test_files_that_are_refused(text, message):
-    with pytest.raises(UsageError) as caught:
-        read(text)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 # Labels
@@ -237,6 +166,15 @@ def test_windows_ask_each_word_once_where_most_is_around_it(kind, words, context
         for word in row.origin[0].tolist():
             around = [min(word - other[0], other[-1] - word) for other in shown if word in other]
             assert min(word - here[0], here[-1] - word) == max(around)
+
+
+def test_windows_overlap_by_half():
+    tokenizer = WordTokenizer([f"w{i}" for i in range(9)], MARKS)
+    task, words = Tag(tokenizer, config(tokenizer, 6), labels=LABELS), [f"w{i}" for i in range(9)]
+    rows = task.rows(Example(tuple(words)))
+    assert [row.ids[1:-1].tolist() for row in rows] == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7], [6, 7, 8]]
+    assert [row.origin[0].tolist() for row in rows] == [[0, 1, 2], [3, 4], [5, 6], [7, 8]]
+    assert [row.target for row in rows] == [None] * 4
 
 
 # What is said

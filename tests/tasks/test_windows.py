@@ -46,3 +46,8 @@ def test_a_place_belongs_to_the_window_with_most_around_it(count, room, stride):
                     best, expected = score, number
         assert chosen[place] == expected
     assert chosen == sorted(chosen)
+
+
+def test_of_equal_windows_the_longest_and_then_the_first():
+    assert owners([(0, 4), (1, 7)], 7).tolist() == [0, 0, 1, 1, 1, 1, 1]
+    assert owners([(0, 4), (1, 5)], 5).tolist() == [0, 0, 0, 1, 1]

@@ -170,7 +170,7 @@ class Answer(Task):
         kept = question[: max(1, room // 2)]
         room -= len(kept)
         span = None if example.label is None else self._span(example, places)
-        stride = min(STRIDE, max(1, room // 2)) if self.stride is None else min(self.stride, room)
+        stride = min(STRIDE, max(1, room // 2)) if self.stride is None else self.stride
         found = windows([1] * len(ids), room, stride) if len(ids) else [(0, 0)]
         whose = owners(found, len(ids))
         rows = []
