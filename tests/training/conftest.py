@@ -3,6 +3,7 @@
 import random
 
 import pytest
+import tiny_tasks
 from tiny_runs import MODEL, OBJECTIVES, Events, result
 
 from tinyformer.training.config import RunConfig
@@ -60,3 +61,16 @@ def uninterrupted(config, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "uninterrupted"
     train(config, Events(), out=out)
     return result(out)
+
+
+@pytest.fixture(scope="session")
+def origins(tmp_path_factory):
+    """A pretrained run of each mode."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    return {mode: tiny_tasks.pretrained(folder, mode) for mode in tiny_tasks.MODES}
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory):
+    """Of a task to fine-tune for."""
+    return tiny_tasks.write(tmp_path_factory.mktemp("examples") / "train.tsv", tiny_tasks.words(120))

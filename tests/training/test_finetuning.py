@@ -10,6 +10,7 @@ import signal
 import numpy as np
 import pytest
 import tiny_tasks
+from test_kill import check_kills
 from tiny_runs import Events, result
 from tiny_tasks import settings, words, write
 
@@ -25,27 +26,15 @@ from tinyformer.training.trainer import resume, train
 
 
 @pytest.fixture(scope="session")
-def origins(tmp_path_factory):
-    """A pretrained run of each mode."""
-    folder = tmp_path_factory.mktemp("pretrained")
-    return {mode: tiny_tasks.pretrained(folder, mode) for mode in tiny_tasks.MODES}
-
-
-@pytest.fixture(scope="session")
-def examples(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("examples") / "train.tsv", words(120))
-
-
-@pytest.fixture(scope="session")
-def config(origins, examples):
+def tuned(origins, examples):
     return settings(origins["encoder"], examples)
 
 
 @pytest.fixture(scope="session")
-def finished(config, tmp_path_factory):
+def finished(tuned, tmp_path_factory):
     """A run without an interruption, and what it told."""
     out, events = tmp_path_factory.mktemp("finetuned") / "run", Events()
-    train(config, events, out=out)
+    train(tuned, events, out=out)
     return out, events
 
 
@@ -72,7 +61,7 @@ def test_a_task_is_learned(origins, examples, out, mode):
     assert np.trace(confusion) / 24 == pytest.approx(end["best"]["accuracy"])
 
 
-def test_what_a_run_leaves_and_tells(finished, config, origins):
+def test_what_a_run_leaves_and_tells(finished, origins):
     out, events = finished
     names = {path.name for path in out.iterdir()} - {".lock"}
     assert names == {
@@ -112,17 +101,23 @@ def test_each_epoch_shows_every_example_once(finished):
 
 
 @pytest.mark.parametrize("step", [5, 12, 30])
-def test_a_resumed_run_ends_with_the_same_bits(config, finished, out, step):
+def test_a_resumed_run_ends_with_the_same_bits(tuned, finished, out, step):
     def interrupt(event):
         if event["event"] == "train" and event["step"] == step:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Stopped, match=f"stopped and saved at step {step}; go on with: tinyformer train --resume"):
-        train(config, Events(interrupt), out=out)
+        train(tuned, Events(interrupt), out=out)
     events = Events()
     resume(out, events)
     assert everything(out) == everything(finished[0])
     assert events[-1]["report"] == finished[1][-1]["report"]
+
+
+def test_a_process_that_is_killed_again_and_again_ends_with_the_same_bits(tuned, finished, out, tmp_path):
+    (tmp_path / "config.toml").write_text(tuned.to_toml())
+    check_kills(tmp_path / "config.toml", result(finished[0]), 2, out)
+    assert everything(out) == everything(finished[0])
 
 
 class Killed(BaseException):
@@ -130,7 +125,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("step", [3, 12, 24, 47])
-def test_what_a_kill_between_two_files_leaves_is_gone_on_with(config, finished, out, monkeypatch, step):
+def test_what_a_kill_between_two_files_leaves_is_gone_on_with(tuned, finished, out, monkeypatch, step):
     """Right after the best weights were written, and before the checkpoint of the same step."""
     from tinyformer.training.saving import RunState
 
@@ -144,7 +139,7 @@ def test_what_a_kill_between_two_files_leaves_is_gone_on_with(config, finished, 
     with monkeypatch.context() as patched:
         patched.setattr(RunState, "keep_best", keep_best)
         with pytest.raises(Killed):
-            train(config, Events(), out=out)
+            train(tuned, Events(), out=out)
     resume(out, Events())
     assert everything(out) == everything(finished[0])
 
@@ -259,7 +254,7 @@ def test_labels_survive_being_stored(tmp_path):
     assert task_examples.read_back(tmp_path / "examples.jsonl", checksum) == some
 
 
-def test_a_disk_that_is_full_for_the_best_weights_costs_only_these(config, out, monkeypatch):
+def test_a_disk_that_is_full_for_the_best_weights_costs_only_these(tuned, out, monkeypatch):
     write_directory = files.write_directory
 
     def full(path, contents, **more):
@@ -269,7 +264,7 @@ def test_a_disk_that_is_full_for_the_best_weights_costs_only_these(config, out, 
 
     monkeypatch.setattr(files, "write_directory", full)
     events = Events()
-    end = train(config, events, out=out)
+    end = train(tuned, events, out=out)
     assert re.search("No space left on device; training goes on, and .*best keeps", events.of("warning")[0]["message"])
     assert end["best"]["step"] >= 36
 
