@@ -14,6 +14,7 @@ COMMANDS = {
     "fill": "Fill in what is masked in a sentence.",
     "predict": "Answer the lines of a file with a fine-tuned model.",
     "embed": "Write a model's features of each line of a file.",
+    "prompt": "Show a decoder a task by a few examples, and score its answers.",
     "evaluate": "Score a trained model on a text file.",
     "inspect": "Show what a model sees of a text, and who may look at whom.",
     "info": "Show a model's parameters, FLOPs and memory.",

@@ -22,13 +22,13 @@ FOLDERS = {"tinyformer": "tinyformer", "backends": "tinyformer.backends", "cli":
 # Each may import what stands before it, and never what stands after; "" is the package itself, which hands out names.
 ORDER = [
     *("errors", "files", "backends", "tensor", "ops", "functional", "operators", "gradcheck", "einops_backend"),
-    *("fused", "nn", "models", "objectives", "text", "analysis", "generation", "tasks", "training"),
-    *("interop", "loading", "", "cli", "__main__"),
+    *("fused", "nn", "models", "objectives", "text", "analysis", "generation", "tasks", "prompting"),
+    *("training", "interop", "loading", "", "cli", "__main__"),
 ]
 
 # Where each library from outside may be imported.
 OUTSIDE = {
-    "numpy": ("backends", "text", "analysis", "generation", "tasks", "training", "loading", "interop"),
+    "numpy": ("backends", "text", "analysis", "generation", "tasks", "prompting", "training", "loading", "interop"),
     "cupy": ("backends.cupy",),
     "cupy_backends": ("backends.cupy",),
     "cupyx": ("backends.cupy",),

@@ -38,6 +38,19 @@ def test_rows_that_stay_keep_their_memory(xp):
     assert (xp.to_host(before[2, ...]) == 5).all()
 
 
+def test_a_shortened_cache_goes_on_where_it_was(xp):
+    layers, drawn = zip(*(filled_cache(xp, 2, 4) for _ in range(2)))
+    cache = nn.Cache(list(layers))
+    cache.shorten(5)
+    assert cache.length == 4
+    cache.shorten(3)
+    more = np.full((2, 2, 2, 1, 3), 7.0)
+    for layer, old in zip(layers, drawn):
+        expected = np.concatenate([old[:, :, :, :3], more], axis=3)
+        seen = layer.append(*(xp.from_host(x) for x in more))
+        np.testing.assert_array_equal([xp.to_host(x.array) for x in seen], expected)
+
+
 @pytest.mark.parametrize("way", ["plain", "unscaled", "masked", "biased", "causal"])
 def test_rows_that_share_a_memory_ask_it_in_one_product(xp, monkeypatch, way):
     asked = []

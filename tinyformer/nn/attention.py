@@ -99,6 +99,11 @@ class Cache:
         for layer in self.layers:
             layer.select(rows)
 
+    def shorten(self, length: int) -> None:
+        """Forget what was read after the first `length` positions."""
+        for layer in self.layers:
+            layer.length = min(length, layer.length)
+
 
 class Attention(Module):
     """Multi-head attention (Vaswani 2017, §3.2.2).
