@@ -15,10 +15,10 @@ from tiny_runs import Events, result
 from tiny_tasks import settings, words, write
 
 import tinyformer
-from tinyformer import files
+from tinyformer import files, models
 from tinyformer.errors import TinyformerError, UsageError
 from tinyformer.tasks import TASKS, TaskModel
-from tinyformer.training import checkpoint, finetuning, task_examples
+from tinyformer.training import checkpoint, finetuning, task_examples, tuning
 from tinyformer.training.rundir import open_run
 from tinyformer.training.runlog import read_log
 from tinyformer.training.signals import Stopped
@@ -172,6 +172,9 @@ def test_best_weights_that_are_damaged_are_told_of_and_the_newest_taken(finished
         model = tinyformer.load(copy)
     newest = checkpoint.newest(copy / "checkpoints").model
     np.testing.assert_array_equal(model.parameters()["head.output.weight"].array, newest["head.output.weight"])
+    shutil.rmtree(next((copy / "best").iterdir()))  # as of a run that was killed before it had kept any
+    model = tinyformer.load(copy)  # without a warning
+    np.testing.assert_array_equal(model.parameters()["head.output.weight"].array, newest["head.output.weight"])
 
 
 @pytest.mark.parametrize("mode", ["encoder", "decoder"])
@@ -289,6 +292,22 @@ def test_a_run_is_begun_again_from_the_settings_of_another(finished, tmp_path):
     config = open_run(finished[0]).config()
     train(config, Events(), out=tmp_path / "again")
     assert everything(tmp_path / "again") == everything(finished[0])
+
+
+@pytest.mark.parametrize(
+    ("mode", "width", "rate"),
+    [
+        ("encoder", 64, 1e-3),
+        ("encoder", 128, 1e-3),
+        ("decoder", 768, 7e-5),
+        ("encoder", 1024, 4e-5),
+        ("encoder-decoder", 512, 3e-4),
+    ],
+)
+def test_the_learning_rate_is_near_the_published_ones(mode, width, rate):
+    shape = models.resolve(mode=mode, vocabulary=9, width=width)
+    assert tuning.default_rate(shape) == pytest.approx(rate)
+    assert tuning.default_rate(shape, frozen=True) == pytest.approx(3 * rate, rel=0.2)
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))

@@ -34,6 +34,7 @@ FORMAT = 2  # in 1, a decoder's stack had no name of its own
 BODY = "body."  # begins the names of a pretrained model's parameters, where a head for a task stands beside it
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _MOST_STATE = 1 << 18  # bytes
+_AGAIN = "; start the training again"
 _STATE = {
     "step": int,
     "seed": int,
@@ -159,7 +160,7 @@ def newest(
     except OSError as error:
         raise TinyformerError(f"cannot read {directory}: {files.reason(error)}") from error
     if not steps:
-        raise TinyformerError(f"no checkpoint in {directory}; start the training again")
+        raise TinyformerError(f"no checkpoint in {directory}{_AGAIN}")
     damages = []
     for path in steps.values():
         try:
@@ -171,7 +172,22 @@ def newest(
             on_damage(f"{damage}; going on from {found.path.name}")
         return found
     more = f" (and {len(damages) - 1} more are damaged)" if len(damages) > 1 else ""
-    raise TinyformerError(f"no checkpoint is in order: {damages[0]}{more}; start the training again")
+    raise TinyformerError(f"no checkpoint is in order: {damages[0]}{more}{_AGAIN}")
+
+
+def best(directory: Path, *, on_damage: Callable[[str], None]) -> Checkpoint | None:
+    """Read the weights that a run has kept as its best ones. None where it has kept none yet, or they are lost.
+
+    Args:
+        directory: of the run's best checkpoint.
+        on_damage: told, in a sentence, that they are lost.
+    """
+    try:
+        return newest(directory, optimizer=False) if _steps(directory) else None
+    except (TinyformerError, OSError) as error:
+        reason = files.reason(error) if isinstance(error, OSError) else str(error).removesuffix(_AGAIN)
+        on_damage(f"the best weights are lost: {reason}")
+        return None
 
 
 def load_weights(
@@ -193,13 +209,8 @@ def load_weights(
     if is_one:
         found = load(path, optimizer=False)
         return found.model, found.state
-    if (path / "best").is_dir():
-        try:
-            found = newest(path / "best", optimizer=False)
-            return found.model, found.state
-        except TinyformerError as error:
-            on_damage(f"the best weights are lost: {error}; these are the newest")
-    found = newest(path / "checkpoints", optimizer=False, on_damage=on_damage)
+    found = best(path / "best", on_damage=lambda message: on_damage(f"{message}; these are the newest"))
+    found = found or newest(path / "checkpoints", optimizer=False, on_damage=on_damage)
     return found.model, found.state
 
 

@@ -186,10 +186,10 @@ class RunState:
     def _find_best(self) -> checkpoint.Checkpoint | None:
         """What `best/` holds, if it is of this model and in order; its figures are taken note of."""
         self.best = {}
-        if not self._run.best.is_dir():
+        saved = checkpoint.best(self._run.best, on_damage=lambda message: warn(self._report, message))
+        if saved is None:
             return None
         try:
-            saved = checkpoint.newest(self._run.best, optimizer=False)
             checkpoint.check_names(self._model.values(), saved.model, saved.path / checkpoint.MODEL)
         except TinyformerError as error:
             warn(self._report, f"the best weights are lost: {error}")
