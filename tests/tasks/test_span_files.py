@@ -40,6 +40,9 @@ def test_json_lines_of_words(tmp_path):
         ("the\nold\n\nmay\n", [("the", "old"), ("may",)]),
         ("EU NNP B-ORG\nx NN O\n", [("EU", "x")]),
         ("York I-LOC\n", [("York",)]),
+        ("who am I\nit is me\n", [("who", "am", "I"), ("it", "is", "me")]),
+        ("who am I\nme B\n", [("who", "me")]),
+        ("am I\n\nit is me\n", [("am",), ("it",)]),
         ('{"words": ["a", "b"]}\n', [("a", "b")]),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.objectives.made import make
 from tests.tasks.whole import CASES, drawn, each, few, log_p, made, plain_loss
 from tinyformer import backends, backward, functional, nn, no_grad, ops
+from tinyformer.errors import UsageError
 from tinyformer.gradcheck import check_gradients
 from tinyformer.models import build
 from tinyformer.objectives import Batch
@@ -172,6 +173,13 @@ def test_numbers_are_in_the_unit_of_the_file(mode):
     assert abs(measured[task.best]) == pytest.approx(1)
     squares = ((scores - batch.labels) ** 2).sum()
     assert task.score(model, batch) == pytest.approx({"squares": squares, "tokens": 2.0})
+
+
+@pytest.mark.parametrize("labels", [("x", "1.0"), ("1.0",), ("0.0", "1.0", "2.0"), ("nan", "1.0"), ("0.0", "0.0")])
+def test_a_unit_that_is_none_is_told_of(labels):
+    task, model = made("regress", "encoder")
+    with pytest.raises(UsageError, match="labels of regress are a mean and a deviation, and they are '.*'; put the run"):
+        TASKS["regress"](task.tokenizer, model.config, labels=labels)
 
 
 def test_texts_without_labels_are_answered():

@@ -25,6 +25,7 @@ import numpy as np
 from .. import nn, ops
 from ..backends import Generator
 from ..errors import UsageError
+from ..generation.filters import log_softmax
 from ..models import ModelConfig
 from ..objectives import Batch
 from ..objectives.objective import Prediction
@@ -284,6 +285,5 @@ class Answer(Task):
 
 def _probability(scores: np.ndarray, first: int, last: int) -> float:
     """That the answer is from the one token to the other, as a window's scores have it."""
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
-    return float(shares[0, first] * shares[1, last])
+    known = log_softmax(scores)
+    return float(np.exp(known[0, first] + known[1, last]))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
+from ..generation.filters import log_softmax
 from ..objectives import Batch
 from ..objectives.objective import Prediction
 from ..tensor import Array, Tensor, no_grad
@@ -91,9 +92,7 @@ class Classify(WholeTexts):
 
     def outputs(self, model: Any, batch: Batch) -> list[np.ndarray]:
         """The probability of each class, float64, for each row."""
-        scores = self.scores(model, batch).astype(np.float64)
-        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return list(shares / shares.sum(axis=1, keepdims=True))
+        return list(np.exp(log_softmax(self.scores(model, batch))))
 
     def answer(self, example: Example, outputs: Sequence[np.ndarray]) -> str:
         """The most probable class."""

@@ -8,8 +8,9 @@ As JSON lines: {"words": ["EU", "rejects"], "tags": ["B-ORG", "O"]}.
 
 Tags are BIO (also called IOB2): an entity of TYPE begins with B-TYPE and goes on with I-TYPE, and O is everything else.
 Without tags, as for `predict`, a file may have the words alone, one a line; or a sentence on each line, its words
-between spaces. It is taken for that if its first line is no word with a tag behind it, but more than one word; blank
-lines are sentences without words then, so that there are as many examples as lines.
+between spaces. It is taken for that unless its first two lines, or the first if a blank one follows, are a single word
+or end in a tag ("vitamin B" might); blank lines are sentences without words then, so that there are as many examples as
+lines.
 
 Read before: `examples.py`. Read next: `tag.py`.
 """
@@ -53,6 +54,7 @@ def stream_tagged(
     first = next(((number, line) for number, line in lines if not _skipped(line)), None)
     if first is None:
         raise UsageError(f"{name} has no sentence in it; {FORM}")
+    sentences, lines = (False, lines) if labelled else _are_sentences(first[1], lines)
     lines = itertools.chain([first], lines)
     lines_of_json = name.lower().endswith(".jsonl") or first[1].lstrip().startswith('{"')
     if lines_of_json:
@@ -61,7 +63,7 @@ def stream_tagged(
             for number, line in lines
             if line.strip() or not labelled
         )
-    elif not labelled and _is_sentence(first[1]):
+    elif sentences:
         read = (Example(tuple(_fields(line)), None, f"{name}, line {number}") for number, line in lines)
     else:
         read = _from_columns(lines, labelled, name)
@@ -99,8 +101,17 @@ def _fields(line: str) -> list[str]:
     return [field for field in re.split(r"[ \t\r\n]+", line) if field]
 
 
+def _are_sentences(first: str, lines: Iterator[tuple[int, str]]) -> tuple[bool, Iterator[tuple[int, str]]]:
+    """Whether lines hold a sentence each, and those behind the first; the second is looked at only where it matters."""
+    if _is_sentence(first):
+        return True, lines
+    ahead = list(itertools.islice(lines, 1)) if len(_fields(first)) > 1 else []
+    return any(_is_sentence(line) for _, line in ahead), itertools.chain(ahead, lines)
+
+
 def _is_sentence(line: str) -> bool:
-    *words, tag = _fields(line)
+    """Whether there is more than one word, and the last is no tag."""
+    *words, tag = _fields(line) or [""]
     return bool(words) and entities.bio_fault([tag.replace("I", "B", 1)]) is not None
 
 

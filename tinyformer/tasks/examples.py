@@ -240,7 +240,7 @@ def _without_header(
         if len(fields) != wanted.texts + 1 and (wanted.labelled or len(fields) != wanted.texts):
             raise UsageError(
                 f"{name}, line {number} has {_fields(len(fields))}; each line is {wanted.form} (of a file with a "
-                "header, name the columns: --text, --label)"
+                f"header, name the columns: --text{', --label' * wanted.labelled})"
             )
         texts, label = fields[: wanted.texts], fields[wanted.texts :]
         yield number, {**dict(zip(ROLES, texts)), "label": label[0] if wanted.labelled else None}

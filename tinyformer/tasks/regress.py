@@ -34,7 +34,15 @@ class Regress(WholeTexts):
 
     def __init__(self, *inputs: Any, **settings: Any) -> None:
         super().__init__(*inputs, **settings)
-        self.mean, self.deviation = map(float, self.labels or (0.0, 1.0))
+        try:
+            self.mean, self.deviation = map(float, self.labels or (0.0, 1.0))
+        except ValueError:
+            self.mean = self.deviation = math.nan
+        if not (math.isfinite(self.mean) and 0 < self.deviation < math.inf):
+            raise UsageError(
+                f"labels of {self.name} are a mean and a deviation, and they are {', '.join(map(repr, self.labels))}; "
+                "put the run's config.toml back as it was"
+            )
 
     @classmethod
     def stream(

@@ -23,6 +23,7 @@ import numpy as np
 
 from .. import nn
 from ..errors import UsageError
+from ..generation.filters import log_softmax
 from ..models import ModelConfig
 from ..objectives import Batch
 from ..tensor import no_grad
@@ -175,9 +176,7 @@ class Tag(Task):
     def outputs(self, model: Any, batch: Batch) -> list[np.ndarray]:
         """For each row, the probability of each tag, float64, for each word that is asked there: `n tags`."""
         logits = self.predict(model, batch).logits
-        scores = logits.backend.to_host(logits.array).astype(np.float64)
-        shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        shares /= shares.sum(axis=-1, keepdims=True)
+        shares = np.exp(log_softmax(logits.backend.to_host(logits.array)))
         return [row[weights > 0] for row, weights in zip(shares, batch.weights)]
 
     def answer(self, example: Example, outputs: Sequence[np.ndarray]) -> tuple[str, ...]:
