@@ -53,7 +53,7 @@ def test_version():
     assert run("--version").stdout == f"tinyformer {version('tinyformer')}\n"
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["train", "--help"]])
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["train", "--help"], ["finetune", "--help"]])
 def test_help_imports_nothing_heavy(args):
     """Which is what makes it quick: 0.2 s on a quiet machine."""
     code = (

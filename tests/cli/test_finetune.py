@@ -183,6 +183,9 @@ BAD_INPUT = {  # files, arguments, and what is told
     "labels that are texts": (
         {"train.tsv": "".join(f"a day\tlabel {i // 2}\n" for i in range(4000))}, [], "has 2,000 different labels"
     ),
+    "a label that is a text": (
+        {"train.tsv": f"a\t{'long ' * 50}\nb\tx\n" * 9}, [], "a label of 250 characters, and 200 are the most"
+    ),
     "no tags": ({"train.conll": "a O\nb I-X\n"}, ["--task", "tag"], "the tag 'I-X' follows 'O'"),
     "no answer": (
         {"train.json": json.dumps({"data": [{"paragraphs": [{"context": "the cat", "qas": [

@@ -26,7 +26,7 @@ from .rundir import Run, open_run
 from .task_corpus import TaskCorpus, answers_of, confusion
 from .tuning import default_rate
 
-MOST_LABELS = 1000
+MOST_LABELS, LONGEST_LABEL = 1000, 200
 
 
 def make_task(config: RunConfig, tokenizer: Any, shape: ModelConfig) -> Task:
@@ -71,12 +71,7 @@ def prepare(
     kind = type(make_task(config, tokenizer, shape))  # so that a wrong mode is told before a long file is read
     train, validation = task_examples.read(kind, config, warn)
     labels = kind.labels_of(train if isinstance(config.validation, str) else [*train, *validation])
-    if len(labels) > MOST_LABELS:
-        column = "the last column" if config.label is None else f"the column {config.label}"
-        raise UsageError(
-            f"{config.files[0]} has {len(labels):,} different labels, and at most {MOST_LABELS:,} can be told apart; "
-            f"does {column} hold labels?"
-        )
+    _check_labels(config, labels)
     config = config.replace(labels=labels or None)
     task = make_task(config, tokenizer, shape)
     task.check_examples(validation)
@@ -156,6 +151,18 @@ def evaluate(
 def columns_of(config: RunConfig) -> Columns:
     """Names of columns that a run's settings have."""
     return Columns(config.text, config.pair, config.label)
+
+
+def _check_labels(config: RunConfig, labels: tuple[str, ...]) -> None:
+    """Raise a UsageError where labels look like anything else, which nobody would want a head for."""
+    longest = max(map(len, labels), default=0)
+    if len(labels) <= MOST_LABELS and longest <= LONGEST_LABEL:
+        return
+    what = f"{len(labels):,} different labels, and at most {MOST_LABELS:,} can be told apart"
+    if longest > LONGEST_LABEL:
+        what = f"a label of {longest:,} characters, and {LONGEST_LABEL} are the most"
+    column = "the last column" if config.label is None else f"the column {config.label}"
+    raise UsageError(f"{config.files[0]} has {what}; does {column} hold labels?")
 
 
 def _settle(config: RunConfig, shape: ModelConfig, corpus: TaskCorpus) -> RunConfig:
