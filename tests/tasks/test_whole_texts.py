@@ -15,7 +15,7 @@ from tinyformer.gradcheck import check_gradients
 from tinyformer.models import build
 from tinyformer.objectives import Batch
 from tinyformer.tasks import TASKS, Example
-from tinyformer.tasks.heads import LastHead, PooledHead
+from tinyformer.tasks.heads import LastHead, PooledHead, TokenHead
 from tinyformer.tensor import Tensor
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -175,10 +175,25 @@ def test_numbers_are_in_the_unit_of_the_file(mode):
     assert task.score(model, batch) == pytest.approx({"squares": squares, "tokens": 2.0})
 
 
+@pytest.mark.parametrize("kind", [PooledHead, TokenHead])
+def test_heads_of_encoders_drop_in_training_and_never_else(kind):
+    body = make("encoder", dropout=0.5)
+    head, hidden = kind(body.config, 3, nn.Initializer(dtype="float64")), Tensor(np.full((400, 1, 8), 0.3))
+    head.output.weight.array[...] = 1.0  # so that what comes out is the sum of what was not dropped
+
+    def values(rng):
+        return head(hidden, mask=None, body=body, rng=rng).array.reshape(400, 3)[:, 0]
+
+    whole, drawn = values(None), values(backends.get("numpy").generator(7))
+    assert np.ptp(whole) == 0
+    assert len(np.unique(drawn.round(9))) > 3
+    assert drawn.mean() == pytest.approx(whole[0], rel=0.1)
+
+
 @pytest.mark.parametrize("labels", [("x", "1.0"), ("1.0",), ("0.0", "1.0", "2.0"), ("nan", "1.0"), ("0.0", "0.0")])
 def test_a_unit_that_is_none_is_told_of(labels):
     task, model = made("regress", "encoder")
-    with pytest.raises(UsageError, match="labels of regress are a mean and a deviation, and they are '.*'; put the run"):
+    with pytest.raises(UsageError, match=r"labels of regress are a mean and a deviation, and they are '.*'; put"):
         TASKS["regress"](task.tokenizer, model.config, labels=labels)
 
 

@@ -151,8 +151,8 @@ def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> Fami
     if (task := run.config().task) not in (None, "text2text"):
         origin = run.config().init_from
         raise UsageError(
-            f"{path} was fine-tuned for the task {task}, and its head cannot be written; export {origin}, with which it "
-            "began"
+            f"{path} was fine-tuned for the task {task}, and its head cannot be written; export {origin}, with which "
+            "it began"
         )
     config = data.model_config(run.config())
     family = family_of(config)
