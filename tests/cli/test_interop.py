@@ -92,6 +92,25 @@ def test_it_is_evaluated_and_described(imported, tmp_path):
     assert json.loads(output("info", imported, "--json"))["configuration"]["vocabulary"] == 258
 
 
+@pytest.mark.parametrize(
+    ("mode", "task"), [("encoder", "pair"), ("decoder", "classify"), ("encoder-decoder", "text2text")]
+)
+def test_it_is_fine_tuned(mode, task, tmp_path):
+    run("export", run_of_ours(tmp_path / "ours", mode, layers=1), "--out", tmp_path / "theirs")
+    assert run("import", tmp_path / "theirs", "--out", tmp_path / "a run").exit_code == 0
+    pair = "on\t" if task == "pair" else ""
+    (tmp_path / "train.tsv").write_text(f"on\t{pair}yes\noff\t{pair}no\n" * 6)
+    options = ["--task", task, "--epochs", 1, "--out", tmp_path / "new"]
+    result = run("finetune", tmp_path / "a run", tmp_path / "train.tsv", *options)
+    assert result.exit_code == 0, result.stderr
+    first = tinyformer.load(tmp_path / "new" / "checkpoints" / "step-000000")
+    body = getattr(first, "body", first)
+    assert np.array_equal(body.tokens.weight.numpy(), tinyformer.load(tmp_path / "a run").tokens.weight.numpy())
+    assert len(output("predict", tmp_path / "new", tmp_path / "train.tsv").splitlines()) == 12
+    exported = run("export", tmp_path / "new", "--out", tmp_path / "out")
+    assert exported.exit_code == (0 if task == "text2text" else 2)
+
+
 def test_it_is_trained_on_from(imported, tmp_path):
     (tmp_path / "text.txt").write_bytes(b"on and on\n" * 90)
     result = run("train", "--resume", imported)
