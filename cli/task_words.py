@@ -1,6 +1,7 @@
 """How fine-tuning looks: examples and labels first, figures after each epoch, and which label was taken for which.
 
-What tells of labels fits 80 columns, whatever they are called and however many there are. `view.py` shows what is said here.
+What tells of labels fits 80 columns, whatever they are called and however many there are. `view.py` shows what is said
+here.
 """
 
 from __future__ import annotations
