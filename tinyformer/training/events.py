@@ -25,6 +25,11 @@ from typing import Any
 #   end         run, step, loss, validation (figures), validation_loss, validation_bits_per_byte, seconds, next (a
 #               command, or None); flops_per_second of the matrix products that the steps needed, and
 #               peak_flops_per_second of matrix products alone, both None after a short run
+# Of a fine-tuning, "start", "validation" and "end" say which task. Then "start" has, in place of tokens and references,
+# examples, rows (of the model), validation_examples, how many of these were cut, epochs, epoch_steps, balance (how many
+# examples each label has) and baseline (what always saying the commonest label reaches); "validation" has epoch and the
+# task's figures; and "end" has best (the figures of the weights that are kept, with their step and epoch) and report
+# (labels, and confusion: a row of counts for each label).
 # What a run has no figure for is None: bits per byte where not every token of the text is a target.
 Reporter = Callable[[dict[str, Any]], None]
 
