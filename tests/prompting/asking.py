@@ -6,9 +6,9 @@ from tinyformer.models import build, resolve
 from tinyformer.text import make_tokenizer
 
 
-def decoder(vocabulary=256, context=40, **given):
+def decoder(vocabulary=256, context=40, dtype="float64", **given):
     config = resolve("tiny", vocabulary=vocabulary, context=context, layers=2, width=16, heads=2, **given)
-    model = build(config, dtype="float64", seed=3)
+    model = build(config, dtype=dtype, seed=3)
     for parameter in model.parameters().values():
         if parameter.ndim == 2:
             parameter.array *= 12  # far from uniform, so that a wrong position or key shows

@@ -33,6 +33,20 @@ def test_likelihoods_equal_a_plain_loop(positions, seed, shared, rows):
     assert shares[-1] == 1
 
 
+def test_likelihoods_are_the_same_on_every_backend(xp):
+    random = np.random.default_rng(0)
+    begin = random.integers(0, 7, 5)
+    questions = [
+        Question(np.append(begin, random.integers(0, 7, n)), [random.integers(0, 7, m) for m in (1, 3, 2)])
+        for n in (1, 3, 2)
+    ]
+    model = decoder(9, dtype="float32")
+    expected = log_likelihoods(model, questions, vocabulary=7)
+    for parameter in model.parameters().values():
+        parameter.array = xp.from_host(parameter.numpy())
+    np.testing.assert_allclose(log_likelihoods(model, questions, vocabulary=7), expected, rtol=1e-3, atol=1e-3)
+
+
 def test_a_question_may_fill_the_context():
     model = decoder(7, context=8)
     question = Question(np.arange(6), [np.array([1, 2, 3]), np.array([6])])
