@@ -70,6 +70,7 @@ def command(
     _check_together(ctx, written)
 
     from ..prompting import Template, majority, unescaped
+    from .runs import warn
     from .view import progress_line
 
     template = Template.parse(unescaped(given["template"]))
@@ -82,28 +83,33 @@ def command(
     chance = None if labels is None else 1 / len(labels)
     baselines = {"chance": chance, "majority": majority(experiment.asked)}
     header = "    K  accuracy  standard error" + "  ROUGE-L" * written
-    with progress_line() as progress:
-        for result in experiment.run(answerer, progress):
-            if result.shortened:
-                click.echo(
-                    f"warning: K = {result.k}: {result.shortened:,} of {len(result.answered):,} prompts were longer "
-                    f"than the context of {answerer.model.config.context:,} tokens, and lost their first shots",
-                    err=True,
-                )
-            if answers:
-                for each in result.answered:
-                    print_json(_answer(each))
-            elif as_json:
-                print_json(_record(result, written) | baselines)
-            else:
-                if header:
-                    click.echo(header)
-                    header = ""
-                error = "-" if result.standard_error is None else percent(result.standard_error)
-                rouge = f"  {number(_rouge(result), 3):>7}" if written else ""
-                click.echo(f"{result.k:>5}  {percent(result.accuracy):>8}  {error:>14}{rouge}")
+    results = experiment.run(answerer, lambda *now: progress(*now))
+    while True:
+        with progress_line("prompts") as progress:  # gone before a line is printed, which it would stand in
+            result = next(results, None)
+        if result is None:
+            break
+        if result.shortened:
+            warn(
+                f"K = {result.k}: {result.shortened:,} of {len(result.answered):,} prompts were longer than the "
+                f"context of {answerer.model.config.context:,} tokens, and lost their first shots"
+            )
+        if answers:
+            for each in result.answered:
+                print_json(_answer(each))
+        elif as_json:
+            print_json(_record(result, written) | baselines)
+        else:
+            click.echo(header + "\n" * bool(header) + _row(result, written))
+            header = ""
     if not (as_json or answers):
         click.echo(_legend(experiment, baselines))
+
+
+def _row(result: Any, written: bool) -> str:
+    error = "-" if result.standard_error is None else percent(result.standard_error)
+    rouge = f"  {number(_rouge(result), 3):>7}" if written else ""
+    return f"{result.k:>5}  {percent(result.accuracy):>8}  {error:>14}{rouge}"
 
 
 def _check_together(ctx: click.Context, written: bool) -> None:

@@ -146,13 +146,18 @@ def _rich() -> Iterator[Callable[[Event], None]]:
 
 
 @contextlib.contextmanager
-def progress_line() -> Iterator[Callable[[int, int, str], None]]:
-    """A callback for work of known size, shown on a terminal's stderr while it lasts and nowhere else."""
+def progress_line(unit: str = "B") -> Iterator[Callable[[int, int, str], None]]:
+    """A callback for work of known size, shown on a terminal's stderr while it lasts and nowhere else.
+
+    Args:
+        unit: what the size counts.
+    """
     if not sys.stderr.isatty():
         yield lambda done, total, what: None
         return
     with view("auto") as show:
-        yield lambda done, total, what: show({"event": "prepare", "done": done, "total": total, "what": what})
+        more = {} if unit == "B" else {"unit": unit}
+        yield lambda done, total, what: show({"event": "prepare", "done": done, "total": total, "what": what} | more)
 
 
 def describe(event: Event) -> str:
@@ -162,6 +167,8 @@ def describe(event: Event) -> str:
 
 
 def _prepare(event: Event) -> str:
+    if unit := event.get("unit"):
+        return f"{event['what']}: {event['done']:,} of {event['total']:,} {unit}"
     return f"{event['what']}: {quantity(event['done'], 'B')} of {quantity(event['total'], 'B')}"
 
 

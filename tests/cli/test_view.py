@@ -286,6 +286,12 @@ def test_durations():
     assert [duration(s) for s in (0, 59.6, 61, 3600, 36061)] == ["0:00", "1:00", "1:01", "1:00:00", "10:01:01"]
 
 
+def test_progress_counts_what_it_is_told_to():
+    event = {"event": "prepare", "done": 1200, "total": 3000, "what": "answering"}
+    assert describe(event | {"unit": "prompts"}) == "answering: 1,200 of 3,000 prompts"
+    assert describe(event) == "answering: 1.20 kB of 3.00 kB"
+
+
 def test_a_progress_line_says_nothing_in_a_pipe(capsys):
     with progress_line() as progress:
         progress(1, 2, "scoring")
