@@ -16,7 +16,6 @@ from tinyformer.errors import TinyformerError, UsageError
 from tinyformer.generation import Options, generate_texts
 from tinyformer.models import EncoderDecoder
 from tinyformer.tasks import TASKS, Example, Text2Text
-from tinyformer.tasks.encoding import tell_cut
 from tinyformer.tasks.metrics import texts as metric
 from tinyformer.tasks.predicting import predict
 from tinyformer.tasks.text2text import Written
@@ -79,8 +78,6 @@ def test_what_is_too_long_loses_its_end_and_is_counted(source, target):
     assert row.ids.tolist() == ids(f"to: {'x' * source}"[: CONTEXT - 1])
     assert row.target.tolist() == ids("y" * min(target, CONTEXT - 1))
     assert row.cut == max(0, source + 4 - (CONTEXT - 1)) + max(0, target - (CONTEXT - 1))
-    told = tell_cut([row, task.rows(Example(("a",), "b"))[0]], CONTEXT)
-    assert told == ("1 of 2 texts was cut to the context of 24 tokens" if row.cut else None)
     assert max(batch.shape[1] for batch in task.corrupt([row]).arrays.values()) <= CONTEXT
 
 

@@ -153,12 +153,11 @@ def in_steps(batch: Batch, pad: int, context: int) -> Batch:
     return dataclasses.replace(batch, **found)
 
 
-def tell_cut(rows: Sequence[Row], context: int) -> str | None:
-    """A sentence on how many rows were cut; None where none was."""
-    cut = sum(row.cut > 0 for row in rows)
+def tell_cut(cut: int, texts: int, context: int) -> str | None:
+    """A sentence on how many of some texts were cut to a context in tokens; None where none was."""
     if not cut:
         return None
-    return f"{cut:,} of {len(rows):,} texts {'was' if cut == 1 else 'were'} cut to the context of {context:,} tokens"
+    return f"{cut:,} of {texts:,} texts {'was' if cut == 1 else 'were'} cut to the context of {context:,} tokens"
 
 
 def _has(tokenizer: Tokenizer, role: str) -> bool:

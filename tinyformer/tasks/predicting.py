@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TinyformerError
+from .encoding import tell_cut
 from .examples import Columns, Example
 from .flow import computed
 from .lines import Source, name_of
@@ -44,9 +45,8 @@ class Tally:
         """
         if self.blank:
             yield f"{self.blank:,} blank line{'s were' if self.blank > 1 else ' was'} {blank}"
-        if self.cut:
-            verb = "was" if self.cut == 1 else "were"
-            yield f"{self.cut:,} of {self.texts:,} texts {verb} cut to the context of {context:,} tokens"
+        if remark := tell_cut(self.cut, self.texts, context):
+            yield remark
 
 
 def predict(

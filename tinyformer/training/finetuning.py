@@ -142,7 +142,8 @@ def evaluate(
     examples = task.read(file, columns_of(config), warn=warn)
     task.check_examples(examples)
     encoded = task_examples.encode(task, examples)
-    if remark := tell_cut([row for rows in encoded for row in rows], task.config.context):
+    cut = sum(any(row.cut for row in rows) for rows in encoded)
+    if remark := tell_cut(cut, len(examples), task.config.context):
         warn(remark)
     answers, _ = answers_of(task, model, encoded, examples, rows=config.batch_size, threads=threads, score=False)
     return {"examples": len(examples), **task.measure(examples, answers), **confusion(task, examples, answers)}

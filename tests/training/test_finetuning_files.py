@@ -1,0 +1,48 @@
+"""What a fine-tuning finds where it writes, and what is told of the examples that it reads."""
+
+import json
+
+import pytest
+from tiny_runs import Events
+from tiny_tasks import settings, write
+
+import tinyformer
+from tinyformer.errors import UsageError
+from tinyformer.training import finetuning
+from tinyformer.training.rundir import open_run
+from tinyformer.training.trainer import train
+
+
+def test_what_a_killed_preparation_left_is_known_as_that(origins, examples, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in (".lock", "tokenizer.json", "train.jsonl", "validation.jsonl"):
+        (run / name).write_text("half")
+    with pytest.raises(UsageError, match=r"is not empty; .* it is the beginning of a run that was killed"):
+        train(settings(origins["encoder"], examples), Events(), out=run)
+    (run / "notes.txt").write_text("of a user")
+    with pytest.raises(UsageError, match=r"is not empty; choose a new --out$"):
+        train(settings(origins["encoder"], examples), Events(), out=run)
+
+
+def test_what_always_saying_the_commonest_label_reaches(origins, tmp_path):
+    file, events = write(tmp_path / "file.tsv", [("abc", "x")] * 30 + [("bca", "y")] * 10), Events()
+    train(settings(origins["encoder"], file), events, out=tmp_path / "run", dry_run=True)
+    (facts,) = events.of("dry_run")
+    assert facts["balance"] == {"x": 24, "y": 8}
+    assert facts["baseline"] == {"accuracy": 0.75, "f1": 0.0}
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_question_that_was_cut_counts_once_however_many_windows_it_has(origins, tmp_path):
+    lines = [
+        {"question": question, "context": "abc xa bcb ac y bab", "answers": [{"text": "y", "answer_start": 14}]}
+        for question in ("ab", "abcabcabc", "ac", "bc")
+    ]
+    file, told = tmp_path / "questions.jsonl", []
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    train(settings(origins["encoder"], file, "answer", epochs=1, validation=0.5), Events(), out=tmp_path / "run")
+    model = tinyformer.load(tmp_path / "run")
+    found = finetuning.evaluate(open_run(tmp_path / "run"), model, str(file), warn=told.append)
+    assert found["examples"] == 4
+    assert told == ["1 of 4 texts was cut to the context of 12 tokens"]
