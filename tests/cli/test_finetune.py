@@ -72,6 +72,14 @@ def test_it_shows_the_examples_first_and_what_to_do_next(folder, origins):
     assert {answer["label"] for answer in answers} <= {"pos", "neg"}
 
 
+@pytest.mark.parametrize(("given", "schedule"), [([], "constant"), (["--schedule", "linear"], "linear")])
+def test_what_is_not_given_is_chosen_for_the_model(folder, origins, given, schedule):
+    arguments = ["train.tsv", "--task", "text2text", "--epochs", "1", "--out", "new", *given]
+    result = run("finetune", origins / "encoder-decoder", *arguments)
+    assert result.exit_code == 0, result.stderr
+    assert f'schedule = "{schedule}"' in (folder / "new" / "config.toml").read_text()
+
+
 def test_texts_that_are_cut_are_counted(folder, origins):
     (folder / "long.tsv").write_text(lines(39) + "a good day for an owl and a fox in the wood\tpos\n")
     result = run("finetune", origins / "encoder", "long.tsv", "--task", "classify", "--epochs", "1")

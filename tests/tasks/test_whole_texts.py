@@ -197,6 +197,12 @@ def test_a_unit_that_is_none_is_told_of(labels):
         TASKS["regress"](task.tokenizer, model.config, labels=labels)
 
 
+@pytest.mark.parametrize("numbers", [(1e308, -1e308, 0.0), (1e200, 2e200), (1e-200, 2e-200), (1.7e308, 1.6e308)])
+def test_numbers_that_cannot_be_told_apart(numbers):
+    with pytest.raises(UsageError, match="have no deviation that can be computed; give them in another unit"):
+        TASKS["regress"].labels_of([Example(("a",), number) for number in numbers])
+
+
 def test_texts_without_labels_are_answered():
     for name, mode in CASES:
         task, model = made(name, mode)

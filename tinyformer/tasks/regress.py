@@ -62,12 +62,19 @@ class Regress(WholeTexts):
         """The mean and the deviation of the numbers.
 
         Raises:
-            UsageError: they are all the same.
+            UsageError: they are all the same, or so large or so alike that float64 cannot hold their deviation.
         """
         numbers = np.array([example.label for example in examples])
         if numbers.min() == numbers.max():
             raise UsageError(f"all examples have the number {numbers[0]:g}, so there is nothing to learn; add others")
-        return repr(float(numbers.mean())), repr(float(numbers.std()))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, deviation = float(numbers.mean()), float(numbers.std())
+        if not (math.isfinite(mean) and 0 < deviation < math.inf):
+            raise UsageError(
+                f"the numbers, from {numbers.min():g} to {numbers.max():g}, have no deviation that can be computed; give "
+                "them in another unit"
+            )
+        return repr(mean), repr(deviation)
 
     def target(self, example: Example) -> float | None:
         """The number, in deviations from the mean."""
