@@ -71,8 +71,8 @@ class Regress(WholeTexts):
             mean, deviation = float(numbers.mean()), float(numbers.std())
         if not (math.isfinite(mean) and 0 < deviation < math.inf):
             raise UsageError(
-                f"the numbers, from {numbers.min():g} to {numbers.max():g}, have no deviation that can be computed; give "
-                "them in another unit"
+                f"the numbers, from {numbers.min():g} to {numbers.max():g}, have no deviation that can be computed; "
+                "give them in another unit"
             )
         return repr(mean), repr(deviation)
 
