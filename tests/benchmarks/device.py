@@ -102,7 +102,10 @@ def main(only: tuple[str, ...], rounds: int, file: Path | None) -> None:
     loss read at the end. The share of the GEMM rate counts the matrix products that a step cannot do without, of causal
     attention half, against products of 8192 x 8192 in the same precision and the same minutes.
     """
-    xp = backends.get("cupy")
+    try:
+        xp = backends.get("cupy")
+    except backends.BackendUnavailable as error:
+        raise click.ClickException(str(error).removesuffix("; or use --backend numpy")) from error
     report: dict[str, Any] = {"device": xp.description(), "cases": {}}
     note(", ".join(f"{name} {value}" for name, value in report["device"].items()))
     for name in only or CASES:
