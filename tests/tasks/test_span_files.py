@@ -162,3 +162,12 @@ def test_files_of_questions_that_are_refused(found, message):
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+def test_answers_as_the_datasets_package_writes_them():
+    line = {"question": "when", "context": "in 1066", "answers": {"text": ["1066"], "answer_start": [3]}}
+    none = line | {"answers": {"text": [], "answer_start": []}}
+    assert [q.label for q in questions(json.dumps(line) + "\n" + json.dumps(none))] == [(("1066", 3),), ()]
+    for wrong in ({"text": ["1066"]}, {"text": ["1066"], "answer_start": []}, {"text": "1066", "answer_start": 3}):
+        with pytest.raises(UsageError, match="'answers' must have two lists of the same length"):
+            questions(json.dumps(line | {"answers": wrong}))

@@ -221,3 +221,35 @@ def test_labels_that_nothing_can_be_learnt_from():
         TASKS["pair"].labels_of(examples("a", "b", "c", "a", "b"))
     with pytest.raises(UsageError, match="all examples have the number 2"):
         TASKS["regress"].labels_of(examples(2.0, 2.0))
+
+
+def test_labels_lose_white_space_at_their_ends_and_texts_keep_it(tmp_path):
+    path = written(tmp_path, "a.tsv", " a \tgood \nb\t good\n")
+    assert found(path) == [(" a ", "good"), ("b", "good")]
+    path = written(tmp_path, "a.jsonl", '{"text": "a", "pair": "b", "label": "good "}\n')
+    assert found(path, task="pair") == [("a", "b", "good")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text\tlabel\na\tx\nb\tx\n", r"line 1: .* once only.*; is line 1 a header\? then add --label label$"),
+        ("film\tstars\na\tx\nb\tx\n", r"is line 1 a header\? then add --text film --label stars$"),
+        ("a\tx\nb\tx\nc\ty\n", r"line 3: the label 'y' is there once only[^?]*$"),
+        (
+            "a\tx\nb\tx\n" + "".join(f"c\t{i}\n" for i in range(7)),
+            r"a.tsv: the labels '0' \(line 3\), .*, '4' \(line 7\), and 2 more are there once only",
+        ),
+        ("a\tx\nb\tx\nc\ty\nd\tz\n", r"the labels 'y' \(line 3\) and 'z' \(line 4\) are there once only"),
+    ],
+)
+def test_labels_that_are_there_once(tmp_path, content, message):
+    read = TASKS["classify"].read(written(tmp_path, "a.tsv", content))
+    with pytest.raises(UsageError, match=message):
+        TASKS["classify"].labels_of(read[::-1])
+
+
+def test_json_that_is_not_in_lines_is_told(tmp_path):
+    path = written(tmp_path, "a.json", '[\n{"text": "a", "label": "x"}]')
+    with pytest.raises(UsageError, match=r"a.json is JSON, .* save it as .jsonl, with an object on each line"):
+        found(path)

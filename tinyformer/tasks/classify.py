@@ -5,6 +5,7 @@ Read before: `whole_texts.py`. Read next: `regress.py`.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from .metrics import classification
 from .whole_texts import WholeTexts
 
 SHOWN = 12  # labels in a message
+FEW = 5  # of those that are there once
+LONGEST_COLUMN = 30  # characters of what may be a column's name
 
 
 class Classify(WholeTexts):
@@ -45,12 +48,8 @@ class Classify(WholeTexts):
         if len(counts) < 2:
             only = "".join(f" ({label!r})" for label in counts)
             raise UsageError(f"there is one class only{only}, so nothing to tell apart; add examples of another")
-        for example in examples:
-            if counts[example.label] == 1:
-                raise UsageError(
-                    f"{example.place}: the label {example.label!r} is there once only, too little to learn from; "
-                    "correct it, add examples of it, or remove the line"
-                )
+        if alone := [example for example in examples if counts[example.label] == 1]:
+            raise UsageError(_once(alone))
         return tuple(sorted(counts))
 
     @classmethod
@@ -116,3 +115,28 @@ class Pair(Classify):
     name = "pair"
     form = "text TAB text TAB label"
     texts = 2
+
+
+def _once(alone: Sequence[Example]) -> str:
+    """What is told of labels that one example each has."""
+    alone = sorted(alone, key=lambda example: _line(example.place))
+    first = alone[0]
+    if len(alone) == 1:
+        said = f"{first.place}: the label {first.label!r} is there once only, too little to learn from; "
+        said += "correct it, add examples of it, or remove the line"
+    else:
+        parts = [f"{example.label!r} ({example.place.rpartition(', ')[2]})" for example in alone[:FEW]]
+        shown = f"{', '.join(parts)}, and {len(alone) - FEW:,} more" if len(alone) > FEW else ""
+        said = f"{first.place.rpartition(', ')[0]}: the labels {shown or ', '.join(parts[:-1]) + ' and ' + parts[-1]} "
+        said += "are there once only, too little to learn from; correct them, add examples of them, or remove the lines"
+    if first.place.endswith(", line 1") and all(len(text) <= LONGEST_COLUMN for text in (*first.texts, first.label)):
+        given = zip(("text", "pair"), first.texts)
+        names = [f"--{role} {shlex.quote(text)} " for role, text in given if text != role]
+        said += f"; is line 1 a header? then add {''.join(names)}--label {shlex.quote(first.label)}"
+    return said
+
+
+def _line(place: str) -> int:
+    """The number in "FILE, line 12"."""
+    number = place.rpartition(" ")[2]
+    return int(number) if number.isdecimal() else 0

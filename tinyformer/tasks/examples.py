@@ -238,6 +238,10 @@ def _without_header(
             pair = len(fields) > 2 or (len(fields) == 2 and not wanted.labelled and not _is_number(fields[1]))
             wanted.texts = 2 if pair else 1
         if len(fields) != wanted.texts + 1 and (wanted.labelled or len(fields) != wanted.texts):
+            if name.lower().endswith(".json"):
+                raise UsageError(
+                    f"{name} is JSON, which is read by lines; save it as .jsonl, with an object on each line"
+                )
             raise UsageError(
                 f"{name}, line {number} has {_fields(len(fields))}; each line is {wanted.form} (of a file with a "
                 f"header, name the columns: --text{', --label' * wanted.labelled})"

@@ -7,9 +7,9 @@ An answer is a stretch of its context. In version 2.0 a question may have none, 
 (Rajpurkar 2018); what the file says of it beyond that (`plausible_answers`) is not read. A validation file may have
 several answers to a question, any of which is right.
 
-As JSON lines, a question each: {"id": "...", "question": "...", "context": "...", "answers": [...]}. Without answers,
-as for `predict`, either kind may leave them out; JSON lines are then read as they come, and a blank one is an example
-without texts.
+As JSON lines, a question each: {"id": "...", "question": "...", "context": "...", "answers": [...]}, where answers may
+also be {"text": [...], "answer_start": [...]}, as the package datasets writes them. Without answers, as for `predict`,
+either kind may leave them out; JSON lines are then read as they come, and a blank one is an example without texts.
 
 Read before: `examples.py`. Read next: `answer.py`.
 """
@@ -101,7 +101,7 @@ def _question(found: dict[str, Any], context: str, labelled: bool, place: str) -
     if not labelled:
         return Example(texts, None, place, key)
     answers = []
-    for answer in _list(found, "answers", place):
+    for answer in _answers(found, place):
         text, start = _text(_object(answer, place), "text", place), answer.get("answer_start")
         if type(start) is not int:
             raise UsageError(f"{place}: an answer's 'answer_start' must be a number of characters, and is {start!r}")
@@ -114,6 +114,17 @@ def _question(found: dict[str, Any], context: str, labelled: bool, place: str) -
             )
         answers.append((text, start))
     return Example(texts, tuple(answers), place, key)
+
+
+def _answers(found: dict[str, Any], place: str) -> list[Any]:
+    """The list of answers, also where there are two instead, of texts and of places."""
+    both = found.get("answers")
+    if not isinstance(both, dict):
+        return _list(found, "answers", place)
+    texts, starts = both.get("text"), both.get("answer_start")
+    if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+        raise UsageError(f"{place}: 'answers' must have two lists of the same length, 'text' and 'answer_start'")
+    return [{"text": text, "answer_start": start} for text, start in zip(texts, starts)]
 
 
 def _parsed(text: str, place: str) -> Any:

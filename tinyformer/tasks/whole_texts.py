@@ -11,6 +11,7 @@ Read before: `task.py`, `encoding.py`, `heads.py`. Read next: `classify.py`, `re
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -72,8 +73,12 @@ class WholeTexts(Task):
         labelled: bool = True,
         warn: Callable[[str], None] = lambda message: None,
     ) -> Iterator[Example]:
-        """The examples of a file; see `Task.stream`, and `examples.stream` for its formats."""
-        return examples.stream(source, columns, texts=cls.texts, labelled=labelled, warn=warn)
+        """The examples of a file; see `Task.stream`, and `examples.stream` for its formats.
+
+        White space around a label belongs to the file and not to the label.
+        """
+        for example in examples.stream(source, columns, texts=cls.texts, labelled=labelled, warn=warn):
+            yield example if example.label is None else dataclasses.replace(example, label=example.label.strip())
 
     def rows(self, example: Example) -> list[Row]:
         """An example, encoded: one row, cut where the context is too short."""
