@@ -5,6 +5,7 @@ Every option becomes a field of `training.config.RunConfig`; the defaults stand 
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -22,6 +23,11 @@ def _option(name: str, kind: Any, help_: str, *, chosen: str | None = None, **mo
     """An option for a field; one without a default is chosen as `chosen` says."""
     flag = "--" + name.replace("_", "-")
     return click.option(flag, type=kind, default=_DEFAULTS.get(name), show_default=chosen or True, help=help_, **more)
+
+
+def _resume(ctx: click.Context, param: click.Parameter, run: str | None) -> None:
+    if run is not None:
+        raise click.UsageError(f"to go on with a run: tinyformer train --resume {shlex.quote(run)}")
 
 
 @click.command(cls=Command)
@@ -58,6 +64,7 @@ def _option(name: str, kind: Any, help_: str, *, chosen: str | None = None, **mo
 @_option("precision", Choice(PRECISIONS), "Of computations, as for train.")
 @_option("threads", int, "Worker threads on the CPU.", chosen="all cores")
 @click.option("--out", type=Name(), metavar="DIR", show_default="runs/TRAIN-TASK", help="Run directory; new or empty.")
+@click.option("--resume", type=Name(), hidden=True, is_eager=True, expose_value=False, callback=_resume)
 @click.option("--dry-run", is_flag=True, help="Show the examples and the costs, take one step, and stop.")
 @click.option("--log-format", type=Choice(FORMATS), default="auto", show_default=True, help="Of the progress.")
 @click.pass_context

@@ -192,8 +192,10 @@ BAD_INPUT = {  # files, arguments, and what is told
         {"train.tsv": "".join(f"a day\tlabel {i // 2}\n" for i in range(4000))}, [], "has 2,000 different labels"
     ),
     "a label that is a text": (
-        {"train.tsv": f"a\t{'long ' * 50}\nb\tx\n" * 9}, [], "a label of 250 characters, and 200 are the most"
+        {"train.tsv": f"a\t{'long ' * 50}\nb\tx\n" * 9}, [], "a label of 249 characters, and 200 are the most"
     ),
+    "one sentence": ({"train.conll": "a O\nb O\n"}, ["--task", "tag"], "to train on; a blank line ends a sentence"),
+    "to resume": ({}, ["--resume", "runs/a b"], "to go on with a run: tinyformer train --resume 'runs/a b'"),
     "no tags": ({"train.conll": "a O\nb I-X\n"}, ["--task", "tag"], "the tag 'I-X' follows 'O'"),
     "no answer": (
         {"train.json": json.dumps({"data": [{"paragraphs": [{"context": "the cat", "qas": [

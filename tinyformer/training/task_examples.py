@@ -40,8 +40,9 @@ def read(
     count = max(round(len(found) * config.validation), 1)
     if count >= len(found):
         few = f"{len(found)} example{'s' if len(found) > 1 else ''}"
+        end = "a blank line ends a sentence: " if task.name == "tag" else ""
         raise UsageError(
-            f"{config.files[0]} has {few}, of which --validation {config.validation:g} leaves none to train on; "
+            f"{config.files[0]} has {few}, of which --validation {config.validation:g} leaves none to train on; {end}"
             "give more, or a file of its own with --validation FILE"
         )
     kept = held_out([example.label for example in found], count, config.seed)
