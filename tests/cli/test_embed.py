@@ -94,6 +94,10 @@ def test_a_full_disk_leaves_nothing(runs, lines, tmp_path):
         (["decoder", "lines.txt", "--pool", "cls"], "no features by --pool cls; it has mean and last"),
         (["decoder", "bad.txt", "--out", "a.npy"], "line 2 is not UTF-8"),
         (["decoder", "missing.txt"], "missing.txt"),
+        (
+            ["decoder", "lines.txt", "--out", "nowhere/a.npy"],
+            "there is no folder nowhere; make it, or choose another --out",
+        ),
         (["decoder", "lines.txt", "--text", "caption"], "no column 'caption' (there are: a text)"),
         (["decoder", "lines.txt", "--pool", "means"], "did you mean 'mean'?"),
         (["decoder", "lines.txt", "--out", ""], "--out needs a name"),

@@ -113,7 +113,9 @@ def test_a_number_is_shown_as_it_stands_in_the_file(runs):
         (["a cat\tno", "--hide", "cat"], "the task classify hides no words; leave --hide out"),
         (["a cat\tno", "--mode", "decoder"], "is a run of --mode encoder; leave --mode decoder out"),
         (["FILE", "--line", "77"], "has no example from line 77 on"),
-        ([""], "is empty"),
+        ([""], "Error: the text is empty; give a file with examples in it"),
+        (["a\tb\tc"], "Error: the text, line 1 has 3 fields; each line is text\n"),
+        (['{"q": 1}'], "Error: the text, line 1 has no key 'text' (there are: q); rename the text's\n"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(runs, arguments, message):

@@ -7,7 +7,6 @@ import pytest
 
 from tinyformer import nn
 from tinyformer.errors import TinyformerError, UsageError
-from tinyformer.files import WriteError
 from tinyformer.models import build, resolve
 from tinyformer.tasks import Classify
 from tinyformer.tasks.features import POOLS, embed, write_features
@@ -118,7 +117,7 @@ def test_nothing_is_left_of_a_file_that_was_not_finished(tmp_path):
     with pytest.raises(UsageError, match="line 2"):
         write_features(tmp_path / "a.npy", broken(), 3)
     assert os.listdir(tmp_path) == []
-    with pytest.raises(WriteError, match="missing"):
+    with pytest.raises(UsageError, match=r"there is no folder .*missing; make it"):
         write_features(tmp_path / "missing" / "a.npy", [], 3)
 
 

@@ -143,7 +143,7 @@ LONG = "a" * (LONGEST + 1)
     ("name", "content", "columns", "message"),
     [
         ("a.tsv", "", Columns(), "is empty"),
-        ("a.tsv", "\n \n", Columns(), "has no example, only 2 lines; add text TAB label"),
+        ("a.tsv", "\n \n", Columns(), "has no example, only 2 blank lines; add text TAB label"),
         ("a.csv", "text,label\n", Columns(), "has no example"),
         ("a.tsv", "good\tpos\nbad neg\n", Columns(), "line 2 has no tab; each line is text TAB label .*--text"),
         ("a.tsv", "good\tpos\na\tb\tneg\n", Columns(), "line 2 has 3 fields; each line is text TAB label"),
@@ -251,5 +251,6 @@ def test_labels_that_are_there_once(tmp_path, content, message):
 
 def test_json_that_is_not_in_lines_is_told(tmp_path):
     path = written(tmp_path, "a.json", '[\n{"text": "a", "label": "x"}]')
-    with pytest.raises(UsageError, match=r"a.json is JSON, .* save it as .jsonl, with an object on each line"):
-        found(path)
+    for labelled in (True, False):
+        with pytest.raises(UsageError, match=r"a.json is JSON, .* save it as .jsonl, with an object on each line"):
+            found(path, labelled=labelled)

@@ -46,3 +46,14 @@ def test_a_question_that_was_cut_counts_once_however_many_windows_it_has(origins
     found = finetuning.evaluate(open_run(tmp_path / "run"), model, str(file), warn=told.append)
     assert found["examples"] == 4
     assert told == ["1 of 4 texts was cut to the context of 12 tokens"]
+
+
+def test_a_batch_has_no_more_rows_than_there_are_examples(origins, tmp_path):
+    file, told = write(tmp_path / "file.tsv", [("abc", "x"), ("bca", "y")] * 10), []
+    for size in (16, 10**6):
+        events = Events()
+        given = settings(origins["encoder"], file, batch_size=size)
+        train(given, events, out=tmp_path / "run", dry_run=True)
+        (facts,) = events.of("dry_run")
+        told.append((facts["flops_per_step"], facts["memory_per_step"], facts["tokens_per_step"]))
+    assert told[0] == told[1]

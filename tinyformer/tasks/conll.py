@@ -30,6 +30,7 @@ from .metrics import entities
 
 DOCUMENT = "-DOCSTART-"
 FORM = "a line is WORD TAG with spaces or tabs between, and a blank line ends a sentence"
+UNTAGGED = "a line is a sentence, or a word, with blank lines between sentences"
 
 
 def stream_tagged(
@@ -53,7 +54,7 @@ def stream_tagged(
     name, lines = name_of(source), read_lines(source)
     first = next(((number, line) for number, line in lines if not _skipped(line)), None)
     if first is None:
-        raise UsageError(f"{name} has no sentence in it; {FORM}")
+        raise UsageError(f"{name} has no sentence in it; {FORM if labelled else UNTAGGED}")
     sentences, lines = (False, lines) if labelled else _are_sentences(first[1], lines)
     lines = itertools.chain([first], lines)
     lines_of_json = name.lower().endswith(".jsonl") or first[1].lstrip().startswith('{"')

@@ -48,11 +48,16 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Names of columns (of keys, in JSON lines); None for the usual ones: "text", "pair" and "label"."""
+    """Names of columns (of keys, in JSON lines); None for the usual ones: "text", "pair" and "label".
+
+    Attributes:
+        fixed: whether they are a run's, so that no message offers options to name others.
+    """
 
     text: str | None = None
     pair: str | None = None
     label: str | None = None
+    fixed: bool = dataclasses.field(default=False, compare=False)
 
     @property
     def given(self) -> bool:
@@ -108,7 +113,8 @@ def stream(
         pair = () if values.get("pair") is None else (values["pair"],)
         yield Example((values["text"], *pair), values.get("label"), place)
     if not count:
-        raise UsageError(f"{name} has no example, only {blank or 'a header and no'} lines; add {wanted.form}")
+        there = f"{blank:,} blank line{'s' * (blank > 1)}" if blank else "a header and no lines"
+        raise UsageError(f"{name} has no example, only {there}; add {wanted.form}")
     if blank and labelled:
         warn(f"{name}: {blank:,} blank {'line was' if blank == 1 else 'lines were'} passed over")
 
@@ -158,9 +164,8 @@ class _Wanted:
                 chosen[role] = found[column]
             else:
                 there = ", ".join(list(found)[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
-                raise UsageError(
-                    f"{place} has no {kind} {column!r} (there are: {there or 'none'}); name the {role}'s with --{role}"
-                )
+                hint = f"rename the {role}'s" if self.columns.fixed else f"name the {role}'s with --{role}"
+                raise UsageError(f"{place} has no {kind} {column!r} (there are: {there or 'none'}); {hint}")
         return chosen
 
 
@@ -171,6 +176,8 @@ def _records(source: Source, name: str, wanted: _Wanted) -> Iterator[tuple[int, 
     lines, suffix = chain([first], lines), Path(name).suffix.lower()
     if suffix == ".csv":
         return _with_header(_quoted(lines, name), name, wanted)
+    if suffix == ".json" and first[1].lstrip()[:1] in ("[", "{"):
+        raise UsageError(f"{name} is JSON, which is read by lines; save it as .jsonl, with an object on each line")
     if suffix == ".jsonl" or (not isinstance(source, (str, Path)) and first[1].lstrip().startswith("{")):
         return _objects(lines, name, wanted)
     if wanted.columns.given:
@@ -238,14 +245,9 @@ def _without_header(
             pair = len(fields) > 2 or (len(fields) == 2 and not wanted.labelled and not _is_number(fields[1]))
             wanted.texts = 2 if pair else 1
         if len(fields) != wanted.texts + 1 and (wanted.labelled or len(fields) != wanted.texts):
-            if name.lower().endswith(".json"):
-                raise UsageError(
-                    f"{name} is JSON, which is read by lines; save it as .jsonl, with an object on each line"
-                )
-            raise UsageError(
-                f"{name}, line {number} has {_fields(len(fields))}; each line is {wanted.form} (of a file with a "
-                f"header, name the columns: --text{', --label' * wanted.labelled})"
-            )
+            options = ", ".join(f"--{role}" for role in ROLES if wanted.required(role))
+            hint = "" if wanted.columns.fixed else f" (of a file with a header, name the columns: {options})"
+            raise UsageError(f"{name}, line {number} has {_fields(len(fields))}; each line is {wanted.form}{hint}")
         texts, label = fields[: wanted.texts], fields[wanted.texts :]
         yield number, {**dict(zip(ROLES, texts)), "label": label[0] if wanted.labelled else None}
 

@@ -114,11 +114,13 @@ def write_features(path: Path, rows: Iterable[np.ndarray], width: int) -> int:
         How many there were.
 
     Raises:
-        UsageError: there is something of that name already.
+        UsageError: there is something of that name already, or no folder to put it into.
         WriteError: it could not be written.
     """
     if path.exists() or path.is_symlink():
         raise UsageError(f"{path} exists; choose a new --out")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}; make it, or choose another --out")
     count = 0
     with files.replacing(path) as file:
         _write_header(file, 0, width)

@@ -93,10 +93,16 @@ def find(task: type[Task], source: Path | bytes, columns: Columns, line: int | N
     if isinstance(source, Path):
         with contextlib.suppress(UsageError):
             return _nth(task.stream(source, columns), line)
-        return _nth(read_examples(task, source, usual=columns), line)
+        return _nth(read_examples(task, source, Columns(fixed=True), usual=columns), line)
     with contextlib.suppress(UsageError):
-        return _nth(task.stream(io.BytesIO(source), Columns()), line)
-    return _nth(read_examples(task, io.BytesIO(source), usual=columns), line)
+        return _nth(task.stream(_Text(source), Columns()), line)
+    return _nth(read_examples(task, _Text(source), Columns(fixed=True), usual=columns), line)
+
+
+class _Text(io.BytesIO):
+    """A text as a file, with a name for messages."""
+
+    name = "the text"
 
 
 def _nth(examples: Iterator[Example], line: int | None) -> Example | None:

@@ -135,7 +135,7 @@ def read_examples(
     is_table = is_table or Path(name_of(source)).suffix.lower() in TABLES
     if is_table:
         text, pair = columns.text or usual.text, columns.pair or usual.pair
-        columns = Columns(text, pair, usual.label)
+        columns = Columns(text, pair, usual.label, columns.fixed)
     yield from kind.stream(source, columns, labelled=False, warn=warn)
 
 

@@ -26,7 +26,7 @@ from .examples import Columns, Example
 from .lines import Source, name_of, read_lines
 
 LONGEST = 1 << 30  # bytes of a line: the published files are a single one
-FORM = "SQuAD's JSON is expected, or JSON lines with the keys 'question', 'context' and 'answers'"
+FORM = "SQuAD's JSON is expected, or JSON lines with the keys 'question', 'context' and (but for predict) 'answers'"
 
 
 def stream_questions(

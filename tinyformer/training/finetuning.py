@@ -151,7 +151,7 @@ def evaluate(
 
 def columns_of(config: RunConfig) -> Columns:
     """Names of columns that a run's settings have."""
-    return Columns(config.text, config.pair, config.label)
+    return Columns(config.text, config.pair, config.label, fixed=True)
 
 
 def _check_labels(config: RunConfig, labels: tuple[str, ...]) -> None:
@@ -169,12 +169,14 @@ def _check_labels(config: RunConfig, labels: tuple[str, ...]) -> None:
 def _settle(config: RunConfig, shape: ModelConfig, corpus: TaskCorpus) -> RunConfig:
     """The settings with all that was left open."""
     steps = config.epochs * corpus.epoch_steps
+    batch_size = min(config.batch_size, len(corpus.rows))
     model = {name: value for name, value in dataclasses.asdict(shape).items() if value is not None}
     model.pop("mode")
     rate = default_rate(shape, frozen=bool(config.freeze)) if config.learning_rate is None else config.learning_rate
     return config.replace(
         model=model,
         tokenizer=str(open_run(config.init_from).tokenizer_file.absolute()),
+        batch_size=batch_size,
         steps=steps,
         eval_every=corpus.epoch_steps,
         save_every=min(corpus.epoch_steps, config.save_every),
@@ -182,5 +184,5 @@ def _settle(config: RunConfig, shape: ModelConfig, corpus: TaskCorpus) -> RunCon
         learning_rate=rate,
         warmup=steps // 10 if config.warmup is None else config.warmup,
         backend=machine_for(config),
-        threads=min(usable_cores(), config.batch_size) if config.threads is None else config.threads,
+        threads=min(usable_cores(), batch_size) if config.threads is None else config.threads,
     )
