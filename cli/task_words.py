@@ -69,6 +69,11 @@ def balance(counts: Mapping[str, int]) -> str:
     return "\n".join([*lines, line.rstrip()])
 
 
+def _epochs(count: float) -> str:
+    """How many epochs, or which one, to two digits behind the point."""
+    return f"{count:,.2f}".rstrip("0").removesuffix(".")
+
+
 def _start(event: Event) -> str:
     onwards = f", from step {event['step']}" if event["step"] else ""
     return "\n".join([f"fine-tuning {event['run']}{onwards}: {model_size(event)}", *_examples(event)])
@@ -77,7 +82,10 @@ def _start(event: Event) -> str:
 def _examples(event: Event) -> list[str]:
     count, kept = event["examples"], event["validation_examples"]
     rows = f" ({event['rows']:,} rows)" if event["rows"] != count else ""
-    epochs = f"{counted(event['epochs'], 'epoch')} of {counted(event['epoch_steps'], 'step')}"
+    count_of_epochs = event["steps"] / event["epoch_steps"]  # more than were asked for at first, if a run goes on
+    epochs = (
+        f"{_epochs(count_of_epochs)} epoch{'s' * (count_of_epochs != 1)} of {counted(event['epoch_steps'], 'step')}"
+    )
     said = [f"examples: {count:,} to train on{rows}, {kept:,} to validate on; {epochs}"]
     if event["balance"]:
         said.append(balance(event["balance"]))
@@ -99,7 +107,7 @@ def _dry_run(event: Event) -> str:
 
 def _validation(event: Event) -> str:
     found = figures(event, event["baseline"])
-    return f"step {event['step']}  epoch {event['epoch']:g}  validation loss {number(event['loss'])}  {found}"
+    return f"step {event['step']}  epoch {_epochs(event['epoch'])}  validation loss {number(event['loss'])}  {found}"
 
 
 def _end(event: Event) -> str:
@@ -108,7 +116,7 @@ def _end(event: Event) -> str:
     best = event["best"]
     done = [f"done: step {event['step']}, in {duration(event['seconds'])}"]
     if best:
-        done.append(f"best after epoch {best['epoch']:g} (step {best['step']}), kept: {figures(best)}")
+        done.append(f"best after epoch {_epochs(best['epoch'])} (step {best['step']}), kept: {figures(best)}")
     if "confusion" in event["report"]:
         done.append(confusion(event["report"]["labels"], event["report"]["confusion"]))
     return "\n".join([*done, f"next: {event['next']}"])

@@ -122,7 +122,13 @@ def test_a_run_is_gone_on_with(folder, origins, mode):
     result = run("train", "--resume", "runs/train-classify", "--steps", "9")
     assert result.exit_code == 0, result.stderr
     assert "from step 6" in result.stderr
+    assert "; 3 epochs of 3 steps" in result.stderr
     assert "epoch 3  validation loss" in result.stderr
+    result = run("train", "--resume", "runs/train-classify")
+    assert "all 9 steps (3 epochs of 3) are done already; --steps 15 makes it 5 epochs" in result.stderr
+    result = run("train", "--resume", "runs/train-classify", "--steps", "10")
+    assert "; 3.33 epochs of 3 steps" in result.stderr
+    assert "epoch 3.33  validation loss" in result.stderr
     before = files_under(folder)
     result = run("finetune", origins / mode, "train.tsv", "--task", "classify", "--out", "runs/train-classify")
     assert result.exit_code == 2
@@ -146,10 +152,14 @@ def test_a_run_is_measured_on_other_examples(finetuned, folder):
     assert shown.startswith("accuracy ")
     assert "which label (rows) was taken for which (columns)" in shown
     assert shown.endswith("measured on 40 examples\n")
-    (folder / "other.tsv").write_text("a good day\tmixed\n")
-    result = run("evaluate", finetuned, "other.tsv")
-    assert result.exit_code == 2
-    assert "other.tsv, line 1: the label 'mixed' is none of those" in result.stderr
+    for content, message in (
+        ("a good day\tmixed\n", "other.tsv, line 1: the label 'mixed' is none of those"),
+        ("a good day\n", "other.tsv, line 1 has no tab; each line is text TAB label\n"),
+    ):
+        (folder / "other.tsv").write_text(content)
+        result = run("evaluate", finetuned, "other.tsv")
+        assert result.exit_code == 2
+        assert message in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,8 @@ def test_wrong_usage_is_one_line(published, imported, trained, tmp_path):
     assert (code, "has no config.json, so it is no Hugging Face directory" in message) == (2, True)
     code, message = wrong("import", published, "--out", tmp_path / "full")
     assert (code, "is not empty; choose a new --out" in message) == (2, True)
+    code, message = wrong("import", published, "--out", imported)
+    assert (code, message.split(" (see ")[0].strip().endswith("is not empty; choose a new --out")) == (2, True)
     code, message = wrong("export", imported, "--out", tmp_path / "full")
     assert (code, "is not empty; choose a new --out" in message) == (2, True)
     code, message = wrong("export", imported, "--out", tmp_path / "full" / "mine" / "out")

@@ -51,12 +51,14 @@ class Corpus:
         train: what to train on.
         validation: what is kept apart.
         best: the figure of a validation by which weights are kept as the best ones; None where none are.
+        epoch_steps: steps of an epoch; None where epochs are not counted.
     """
 
     tokenizer: Any
     train: sources.Source
     validation: sources.Source
     best: str | None = None
+    epoch_steps: int | None = None
 
     @property
     def objective(self) -> Objective:

@@ -104,7 +104,7 @@ class Trainer:
         """Train up to the last step. Returns the "end" event."""
         config, began, first = self.config, time.perf_counter(), self.progress.step
         if first == config.steps:
-            warn(self._report, f"all {first} steps are done already; give a larger --steps to train on")
+            warn(self._report, _all_done(first, self.corpus.epoch_steps))
         self._stop.answer = "stopping after this step, then saving"
         outcome, busy, tokens, busy_before = None, 0.0, 0.0, 0.0
         for step in range(first + 1, config.steps + 1):
@@ -263,3 +263,14 @@ def _rates(model: Any) -> dict[str, float]:
 def _trained(model: Any, objective: Any) -> dict[str, Any]:
     """The parameters that an objective's loss reaches; the others stay as they are, and do not decay either."""
     return {name: tensor for name, tensor in model.parameters().items() if not name.startswith(objective.unreached)}
+
+
+def _all_done(steps: int, epoch: int | None) -> str:
+    """What is told where nothing is left to do; with an example in epochs, where they are counted."""
+    if epoch is None:
+        return f"all {steps} steps are done already; give a larger --steps to train on"
+    done, more = steps / epoch, steps // epoch + 2
+    return (
+        f"all {steps} steps ({round(done, 2):g} epoch{'s' * (done != 1)} of {epoch}) are done already; "
+        f"--steps {more * epoch} makes it {more} epochs"
+    )

@@ -212,7 +212,10 @@ def _next_free(stem: str, mode: str) -> tuple[Path, bool]:
 def _occupied(path: Path) -> UsageError:
     run, way = Run(path), ""
     if run.config_file.is_file():
-        way = f", or go on with the run there: {run.resume_command}"
+        imported = False
+        with contextlib.suppress(UsageError):
+            imported = not run.config().files
+        way = "" if imported else f", or go on with the run there: {run.resume_command}"
     elif path.is_dir() and _is_unfinished(run):
         way = f", or remove it: it is the beginning of a run that was killed before it had a {run.config_file.name}"
     return UsageError(f"{path} exists and is not empty; choose a new --out{way}")
