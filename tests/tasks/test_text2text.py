@@ -233,7 +233,7 @@ def test_files(tmp_path):
         ("a\n", "line 1 has no tab; each line is source TAB target"),
         ("a\tb\nc\td\te\n", "line 2 has 3 fields; each line is source TAB target"),
         ("a\t \n", "line 1 has an empty label"),
-        ("\n", "has no example, only 1 lines; add source TAB target"),
+        ("\n", "has no example, only 1 blank line; add source TAB target"),
     ):
         path.write_text(content)
         with pytest.raises(UsageError, match=message):
