@@ -38,8 +38,8 @@ def command(
     columns; for tag, words one a line, or sentences; for answer, SQuAD's JSON, or JSON lines with question and context.
     Labels need not be there, and are not looked at. With --text, any other file has a header, too.
 
-    With -, FILE is stdin, and each line is answered as it comes. A blank line among texts is answered with null, so
-    that answers stay beside their lines. What is too long for the context is cut as in training.
+    With -, FILE is stdin, and each line is answered as it comes. A blank line is answered with null, so that answers
+    stay beside their lines. What is too long for the context is cut as in training.
     """
     import threadpoolctl
 

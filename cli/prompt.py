@@ -143,7 +143,10 @@ def _experiment(template: Any, file: str | None, given: dict[str, Any], labelled
         except UsageError:
             if labelled:
                 raise
-        return [each for each in stream(path, columns, texts=template.texts, labelled=False) if each.texts]
+        found = [each for each in stream(path, columns, texts=template.texts, labelled=False) if each.texts]
+        if not found:
+            raise UsageError(f"{path} has only blank lines; give a file with texts to answer")
+        return found
 
     return Experiment(
         template,

@@ -56,6 +56,13 @@ def test_json_lines_and_a_file_hold_the_same_numbers(runs, lines, name, pool, tm
     assert np.array_equal(found, wanted)
 
 
+def test_blank_lines_alone_have_features_of_0(runs):
+    result = run("embed", runs["encoder"], "-", input="\n\n")
+    shown = [json.loads(line)["features"] for line in result.stdout.splitlines()]
+    assert (result.exit_code, shown) == (0, [[0.0] * 16] * 2)
+    assert result.stderr == "warning: 2 blank lines were given features of 0\n"
+
+
 def test_texts_from_a_pipe_and_from_a_table(runs, lines, tmp_path):
     plain = output("embed", runs["encoder"], lines)
     assert output("embed", runs["encoder"], "-", input="\n".join(TEXTS)) == plain

@@ -120,6 +120,21 @@ def test_a_blank_line_is_null_and_a_cut_text_is_told(runs):
     )
 
 
+@pytest.mark.parametrize("task", ["classify", "pair", "regress", "tag", "answer", "text2text"])
+def test_blank_lines_alone_are_null_too(runs, task, tmp_path):
+    (tmp_path / "blank.txt").write_text("\n \n\n")
+    result = run("predict", runs[task], tmp_path / "blank.txt")
+    told = "warning: 3 blank lines were answered with null\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "null\n" * 3, told)
+
+
+def test_blank_lines_before_all_others_are_null(runs):
+    line = json.dumps({"question": "Who?", "context": "Ada left."})
+    for task, text in (("classify", "a\n"), ("tag", "Ada left .\n"), ("tag", '{"words": ["a"]}\n'), ("answer", line)):
+        assert answers(runs[task], "-", input="\n\n" + text) == [None, None, *answers(runs[task], "-", input=text)]
+    assert len(answers(runs["tag"], "-", input="\n\nAda\nleft\n")) == 1
+
+
 @pytest.mark.parametrize(
     ("args", "text", "shown", "code", "message"),
     [
@@ -130,9 +145,10 @@ def test_a_blank_line_is_null_and_a_cut_text_is_told(runs):
         (["classify", "-"], b'{"text": "a"}\n{"text": 3}\n', 1, 2, "line 2"),
         (["classify", "-"], b"", 0, 2, "standard input is empty"),
         (["pair", "-"], b"a\n", 0, 2, "name the columns: --text, --pair)"),
-        (["classify", "-"], b"\n", 1, 2, "has no example, only 1 blank line; add text"),
+        (["tag", "-"], b"", 0, 2, "standard input is empty"),
+        (["answer", "-"], b"", 0, 2, "standard input is empty"),
         (["answer", "-"], b"a\n", 0, 2, "with the keys 'question', 'context' and (but for predict) 'answers'\n"),
-        (["tag", "-"], b"\n", 0, 2, "has no sentence in it; a line is a sentence, or a word, with blank lines between"),
+        (["tag", "-"], b"-DOCSTART- O\n", 0, 2, "has no sentence in it; a line is a sentence, or a word, with blank"),
         (["classify", "missing.txt"], b"", 0, 2, "missing.txt"),
         (["classify", "."], b"", 0, 2, "."),
         (["classify", "-", "--text", "body"], b"text\na\n", 0, 2, "no column 'body' (there are: text)"),

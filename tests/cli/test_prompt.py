@@ -22,6 +22,7 @@ def shots(tmp_path, monkeypatch):
     (tmp_path / "odd.tsv").write_text("yak\tb\nape\tc\n")
     (tmp_path / "long.tsv").write_text("yak\tb\n" + "ape " * 9 + "\ta\n")
     (tmp_path / "empty.tsv").write_text("")
+    (tmp_path / "blank.tsv").write_text("\n \n")
     (tmp_path / "many.tsv").write_text("".join(f"word\tlabel{i}\n" for i in range(65)))
     (tmp_path / "pairs.csv").write_text("one,other,answer\nyak,ape,a\nemu,gnu,b\nelk,cod,b\n")
     return tmp_path
@@ -100,6 +101,7 @@ def test_shots_that_do_not_fit_are_counted(trained, shots):
         ([], "--shots"),
         (["--shots", "missing.tsv"], "missing.tsv"),
         (["--shots", "empty.tsv"], "empty.tsv is empty"),
+        (["blank.tsv", "--write", "--show"], "blank.tsv has only blank lines; give a file with texts to answer"),
         (["texts.tsv", "--shots", "bare.tsv"], "bare.tsv, line 1"),
         (["bare.tsv", "--shots", "shots.tsv"], "bare.tsv, line 1"),
         (["odd.tsv", "--shots", "shots.tsv", "--candidates", "a,b"], "odd.tsv, line 2 has the label 'c'"),

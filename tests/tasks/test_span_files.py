@@ -117,7 +117,7 @@ def test_json_lines_with_answers():
     line = json.dumps(question() | {"context": CONTEXT})
     found = questions(f"\n{line}\n\n{line}", warn=told.append)
     assert [example.label for example in found] == [(("1066", 58),)] * 2
-    assert told == ["standard input has 1 blank line, which were passed over"]
+    assert told == ["standard input: 2 blank lines were passed over"]
 
 
 def test_a_file_of_one_long_line_is_read():
@@ -152,7 +152,7 @@ def test_a_file_of_one_long_line_is_read():
         ('{"version": 3}', "line 1: there is no key 'context'; those there are 'version'"),
         ("[" * 100000, "standard input: this is no JSON"),
         ("", "standard input is empty"),
-        (" \n", "standard input is empty"),
+        (" \n", "standard input has only blank lines; SQuAD's JSON is expected"),
         ("label\ttext\n", "this is no JSON (Expecting value: line 1 column 1 (char 0)); SQuAD's JSON is expected"),
     ],
 )

@@ -52,12 +52,18 @@ def stream_tagged(
         UsageError: the file cannot be read, a word has no tag, or tags are not BIO.
     """
     name, lines = name_of(source), read_lines(source)
-    first = next(((number, line) for number, line in lines if not _skipped(line)), None)
-    if first is None:
+    ahead, first = [], ""
+    for number, line in lines:
+        first = "" if _skipped(line) else line
+        if first or not line.strip():
+            ahead.append((number, line))
+        if first:
+            break
+    if not first and (labelled or not ahead):
         raise UsageError(f"{name} has no sentence in it; {FORM if labelled else UNTAGGED}")
-    sentences, lines = (False, lines) if labelled else _are_sentences(first[1], lines)
-    lines = itertools.chain([first], lines)
-    lines_of_json = name.lower().endswith(".jsonl") or first[1].lstrip().startswith('{"')
+    sentences, lines = (not first, lines) if labelled or not first else _are_sentences(first, lines)
+    lines = itertools.chain(ahead, lines)
+    lines_of_json = name.lower().endswith(".jsonl") or first.lstrip().startswith('{"')
     if lines_of_json:
         read = (
             _from_json(line, columns, labelled, f"{name}, line {number}") if line.strip() else Example((), None)

@@ -112,7 +112,7 @@ def stream(
         count += 1
         pair = () if values.get("pair") is None else (values["pair"],)
         yield Example((values["text"], *pair), values.get("label"), place)
-    if not count:
+    if not count and (labelled or not blank):
         there = f"{blank:,} blank line{'s' * (blank > 1)}" if blank else "a header and no lines"
         raise UsageError(f"{name} has no example, only {there}; add {wanted.form}")
     if blank and labelled:

@@ -48,11 +48,14 @@ def stream_questions(
         UsageError: the file cannot be read, a key is missing, or an answer is not where the file says.
     """
     name, lines = name_of(source), read_lines(source, longest=LONGEST)
-    first = next(((number, line) for number, line in lines if line.strip()), None)
-    if first is None:
-        raise UsageError(f"{name} is empty; {FORM}")
-    lines = itertools.chain([first], lines)
-    if name.lower().endswith(".jsonl") or _is_question(first[1]):
+    ahead = [next(lines)]
+    while not ahead[-1][1].strip() and (following := next(lines, None)):
+        ahead.append(following)
+    first = ahead[-1][1].strip()
+    if not first and labelled:
+        raise UsageError(f"{name} has only blank lines; {FORM}")
+    lines = itertools.chain(ahead, lines)
+    if not first or name.lower().endswith(".jsonl") or _is_question(first):
         blank = 0
         for number, line in lines:
             if line.strip():
@@ -64,10 +67,9 @@ def stream_questions(
             else:
                 yield Example((), None, f"{name}, line {number}")
         if blank:
-            warn(f"{name} has {blank:,} blank line{'s' if blank > 1 else ''}, which were passed over")
+            warn(f"{name}: {blank:,} blank {'line was' if blank == 1 else 'lines were'} passed over")
     else:
-        text = "\n" * (first[0] - 1) + "".join(line for _, line in lines)  # so that a message has the right line
-        yield from _from_squad(_parsed(text, name), labelled, name)
+        yield from _from_squad(_parsed("".join(line for _, line in lines), name), labelled, name)
 
 
 def _is_question(line: str) -> bool:
