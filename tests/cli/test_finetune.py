@@ -187,7 +187,7 @@ def test_what_cannot_be_done_with_it_is_one_line(finetuned, folder, arguments, m
 BAD_INPUT = {  # files, arguments, and what is told
     "unknown label": ({"v.tsv": "a day\tmixed\n"}, ["--validation", "v.tsv"], "v.tsv, line 1: the label 'mixed' is"),
     "label seen once": ({"train.tsv": lines(20) + "a day\tmixed\n"}, [], "line 21: the label 'mixed' is there once"),
-    "one class": ({"train.tsv": "a day\tpos\n" * 20}, [], "there is one class only ('pos')"),
+    "one class": ({"train.tsv": "a day\tpos\n" * 20}, [], "train.tsv has one class only ('pos')"),
     "missing column": ({"train.csv": "text,stars\na,b\n"}, [], "no column 'label' (there are: text, stars)"),
     "no tab": ({"train.tsv": "a day\n" * 9}, [], "train.tsv, line 1 has no tab; each line is text TAB label"),
     "empty": ({"train.tsv": ""}, [], "train.tsv is empty"),

@@ -37,7 +37,7 @@ from .heads import TokenHead
 from .lines import Source
 from .metrics import answers as metric
 from .squad import stream_questions
-from .task import Row, Task
+from .task import Row, Task, file_of
 from .windows import owners, windows
 
 NONE = "no answer"  # the label that a run has whose questions may have none
@@ -137,7 +137,10 @@ class Answer(Task):
             UsageError: none has one.
         """
         if not any(example.label for example in examples):
-            raise UsageError("no question has an answer, so there is nothing to learn; add questions that have one")
+            raise UsageError(
+                f"no question of {file_of(examples)} has an answer, so there is nothing to learn; add questions to it "
+                "that have one"
+            )
         return () if all(example.label for example in examples) else (NONE,)
 
     @classmethod

@@ -18,6 +18,7 @@ from ..objectives.objective import Prediction
 from ..tensor import Array, Tensor, no_grad
 from .examples import Example, count_labels
 from .metrics import classification
+from .task import file_of
 from .whole_texts import WholeTexts
 
 SHOWN = 12  # labels in a message
@@ -46,8 +47,10 @@ class Classify(WholeTexts):
         """
         counts = count_labels(examples)
         if len(counts) < 2:
-            only = "".join(f" ({label!r})" for label in counts)
-            raise UsageError(f"there is one class only{only}, so nothing to tell apart; add examples of another")
+            raise UsageError(
+                f"{file_of(examples)} has one class only ({examples[0].label!r}), so there is nothing to tell apart; "
+                "add examples of another class to it"
+            )
         if alone := [example for example in examples if counts[example.label] == 1]:
             raise UsageError(_once(alone))
         return tuple(sorted(counts))
@@ -127,7 +130,7 @@ def _once(alone: Sequence[Example]) -> str:
     else:
         parts = [f"{example.label!r} ({example.place.rpartition(', ')[2]})" for example in alone[:FEW]]
         shown = f"{', '.join(parts)}, and {len(alone) - FEW:,} more" if len(alone) > FEW else ""
-        said = f"{first.place.rpartition(', ')[0]}: the labels {shown or ', '.join(parts[:-1]) + ' and ' + parts[-1]} "
+        said = f"{file_of(alone)}: the labels {shown or ', '.join(parts[:-1]) + ' and ' + parts[-1]} "
         said += "are there once only, too little to learn from; correct them, add examples of them, or remove the lines"
     if first.place.endswith(", line 1") and all(len(text) <= LONGEST_COLUMN for text in (*first.texts, first.label)):
         given = zip(("text", "pair"), first.texts)

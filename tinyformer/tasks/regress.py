@@ -21,6 +21,7 @@ from ..tensor import Array, Tensor
 from .examples import Columns, Example
 from .lines import Source
 from .metrics import correlation
+from .task import file_of
 from .whole_texts import WholeTexts
 
 
@@ -66,13 +67,16 @@ class Regress(WholeTexts):
         """
         numbers = np.array([example.label for example in examples])
         if numbers.min() == numbers.max():
-            raise UsageError(f"all examples have the number {numbers[0]:g}, so there is nothing to learn; add others")
+            raise UsageError(
+                f"all examples of {file_of(examples)} have the number {numbers[0]:g}, so there is nothing to learn; "
+                "add examples with others to it"
+            )
         with np.errstate(over="ignore", invalid="ignore"):
             mean, deviation = float(numbers.mean()), float(numbers.std())
         if not (math.isfinite(mean) and 0 < deviation < math.inf):
             raise UsageError(
-                f"the numbers, from {numbers.min():g} to {numbers.max():g}, have no deviation that can be computed; "
-                "give them in another unit"
+                f"the numbers of {file_of(examples)}, from {numbers.min():g} to {numbers.max():g}, have no deviation "
+                "that can be computed; give them in another unit"
             )
         return repr(mean), repr(deviation)
 

@@ -34,7 +34,7 @@ from .examples import Columns, Example
 from .heads import TokenHead
 from .lines import Source
 from .metrics import entities
-from .task import Row, Task
+from .task import Row, Task, file_of
 from .windows import owners, windows
 
 
@@ -77,7 +77,10 @@ class Tag(Task):
                 counts[kind] += 1
                 places[kind] = later(example.place, first)
         if not counts:
-            raise UsageError("there is no entity, every tag is O, so nothing to learn; is the tag the last column?")
+            raise UsageError(
+                f"{file_of(examples)} has no entity, every tag is O, so there is nothing to learn; is the tag the last "
+                "column?"
+            )
         for kind, count in counts.items():
             if count == 1:
                 raise UsageError(

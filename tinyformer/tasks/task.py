@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar
@@ -190,6 +191,12 @@ class Task(Objective):
     @abc.abstractmethod
     def describe(self, example: Example, outputs: Sequence[Any]) -> dict[str, Any]:
         """The answer to an example and what supports it, as values that JSON can hold."""
+
+
+def file_of(examples: Sequence[Example]) -> str:
+    """What a message calls the file that examples are from, by the place of the first."""
+    found = re.match(r"(.+), (line|article) \d", examples[0].place)
+    return found[1] if found else "the file"
 
 
 def _all_tasks(kind: type[Task]) -> Iterator[type[Task]]:
