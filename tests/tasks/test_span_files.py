@@ -84,6 +84,25 @@ def test_tagged_files_that_are_refused(text, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message", "changes"),
+    [
+        ("Bob B-X\nGreen E-X\n\nRome S-X\n", "BIOES: write B- for S- and I- for E-, in the", {"S-": "B-", "E-": "I-"}),
+        ("Bob B-X\nGreen L-X\n\nRome U-X\n", "BILOU: write B- for U- and I- for L-, in the", {"U-": "B-", "L-": "I-"}),
+        ("Rome S\n\nBob B\nGreen E\n", "BIOES: write B- for S-", {" S": " B", " E": " I"}),
+        ("a O\nBob I-X\n\nRome I-X\n", "IOB1: write B- for the I- with which an entity begins, in the", {"I-": "B-"}),
+        ("a IX\n", "correct or convert the file", {" IX": " B-X"}),
+    ],
+)
+def test_other_schemes_are_told_with_the_way_to_bio(text, message, changes):
+    with pytest.raises(UsageError) as caught:
+        tags(text)
+    assert message in str(caught.value)
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    assert tags(text)
+
+
 def test_squad_of_both_versions(tmp_path):
     several = question("q2", [("1066", 58), ("in 1066", 55)], is_impossible=False)
     none = question("q3", [], is_impossible=True, plausible_answers=[{"text": "1066", "answer_start": 0}])

@@ -91,7 +91,19 @@ def check_tags(example: Example, *, one_line: bool = False) -> None:
     if fault is not None:
         number, what = fault
         place = example.place if one_line else later(example.place, number)
-        raise UsageError(f"{place}, at the word {example.texts[number]!r}: {what}; correct or convert the file")
+        raise UsageError(
+            f"{place}, at the word {example.texts[number]!r}: {what}; {_way_to_bio(example.label[number])}"
+        )
+
+
+def _way_to_bio(tag: str) -> str:
+    """What to do about a tag that is not BIO: from which scheme it seems to be, and how that is written as BIO."""
+    for scheme, single, last in (("BIOES", "S", "E"), ("BILOU", "U", "L")):
+        if tag[:2] in (single, last, f"{single}-", f"{last}-"):
+            return f"this looks like {scheme}: write B- for {single}- and I- for {last}-, in the whole file"
+    if tag[:2] in ("I", "I-"):
+        return "this looks like IOB1: write B- for the I- with which an entity begins, in the whole file"
+    return "correct or convert the file"
 
 
 def later(place: str, lines: int) -> str:
