@@ -81,9 +81,15 @@ def test_what_is_not_given_is_chosen_for_the_model(folder, origins, given, sched
 
 
 def test_texts_that_are_cut_are_counted(folder, origins):
-    (folder / "long.tsv").write_text(lines(39) + "a good day for an owl and a fox in the wood\tpos\n")
-    result = run("finetune", origins / "encoder", "long.tsv", "--task", "classify", "--epochs", "1")
-    assert "1 of 36 rows were cut" in result.stderr.replace("was", "were") or "1 of 4 rows to validate" in result.stderr
+    long = "a good day for an owl and a fox in the wood\tpos\n"
+    (folder / "long.tsv").write_text(lines(39) + long)
+    (folder / "kept.tsv").write_text(lines(3) + long * 2)
+    files = ["long.tsv", "--validation", "kept.tsv"]
+    result = run("finetune", origins / "encoder", *files, "--task", "classify", "--epochs", "1")
+    assert [line for line in result.stderr.splitlines() if " cut to " in line] == [
+        "1 of 40 rows was cut to the context of 16 tokens",
+        "2 of 5 rows to validate on were cut to the context of 16 tokens",
+    ]
 
 
 def test_json_events_are_one_object_a_line(folder, origins):
