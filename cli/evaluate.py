@@ -77,9 +77,11 @@ def _task(run: str, model: Any, file: str, as_json: bool) -> None:
     from ..training.rundir import open_run
     from .runs import threads_for, warn
     from .task_words import confusion, figures
+    from .view import progress_line
 
-    with threadpoolctl.threadpool_limits(1, "blas"):
-        found = evaluate(open_run(run), model, file, threads=threads_for(model, None), warn=warn)
+    with threadpoolctl.threadpool_limits(1, "blas"), progress_line("rows") as progress:
+        settings = {"threads": threads_for(model, None), "warn": warn}
+        found = evaluate(open_run(run), model, file, **settings, progress=lambda *now: progress(*now, "answering"))
     if as_json:
         strict = {
             name: None if isinstance(value, float) and not math.isfinite(value) else value

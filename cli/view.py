@@ -26,6 +26,7 @@ Event = dict[str, Any]
 _REDRAW_SECONDS = 0.1
 _MARGIN = "  | "  # of a sample
 _ANSWER_COLUMNS = 200  # at most, of an answer in it
+_LIVE_ONLY = ("step", "validating")
 _LIVE = ("step", "steps", "loss", "bits_per_byte", "tokens_per_second", "seconds_left")  # in the line that moves
 ACCURACIES = {  # a figure's words, and the baseline to tell beside it
     "accuracy": ("accuracy", "unigram_accuracy", "unigram"),
@@ -65,7 +66,7 @@ def _while_it_can(show: Callable[[Event], None]) -> Callable[[Event], None]:
 
 
 def _json(event: Event) -> None:
-    if event["event"] == "step":
+    if event["event"] in _LIVE_ONLY:
         return
     click.echo(json.dumps(_strict(event), ensure_ascii=False, allow_nan=False, default=str))
 
@@ -79,7 +80,7 @@ def _strict(value: Any) -> Any:
 
 def _plain() -> Callable[[Event], None]:
     def show(event: Event) -> None:
-        if event["event"] == "prepare" and event["done"] < event["total"]:
+        if event["event"] in _LIVE_ONLY or (event["event"] == "prepare" and event["done"] < event["total"]):
             return
         text = describe(event)
         if text:
@@ -111,7 +112,7 @@ def _rich() -> Iterator[Callable[[Event], None]]:
         def draw(event: Event) -> None:
             nonlocal drawn
             kind = event["event"]
-            if kind == "prepare":
+            if kind in ("prepare", "validating"):
                 done, total = event["done"], event["total"]
                 progress.update(task, completed=done, total=total, visible=True, description=describe(event))
             elif kind not in ("step", "train"):
@@ -128,7 +129,7 @@ def _rich() -> Iterator[Callable[[Event], None]]:
                 step, steps = training["step"], training["steps"]
                 progress.update(task, completed=step, total=steps, visible=True, description=_train(training))
             now = time.monotonic()
-            if kind != "step" or now - drawn >= _REDRAW_SECONDS:
+            if kind not in _LIVE_ONLY or now - drawn >= _REDRAW_SECONDS:
                 drawn = now
                 progress.refresh()
 
@@ -170,6 +171,10 @@ def _prepare(event: Event) -> str:
     if unit := event.get("unit"):
         return f"{event['what']}: {event['done']:,} of {event['total']:,} {unit}"
     return f"{event['what']}: {quantity(event['done'], 'B')} of {quantity(event['total'], 'B')}"
+
+
+def _validating(event: Event) -> str:
+    return f"step {event['step']}  validating: {event['done']:,} of {event['total']:,} rows"
 
 
 def _start(event: Event) -> str:
@@ -302,6 +307,7 @@ _WORDS: dict[str, Callable[[Event], str]] = {
     "start": _start,
     "dry_run": _dry_run,
     "train": _train,
+    "validating": _validating,
     "validation": _validation,
     "sample": _sample,
     "saved": _saved,

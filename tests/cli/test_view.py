@@ -34,6 +34,9 @@ def test_a_training_step_in_words():
     assert describe({"event": "something new"}) == ""
 
 
+VALIDATING = {"event": "validating", "step": 42, "done": 1024, "total": 5000}
+
+
 START = {
     "event": "start", "run": "runs/r", "step": 0, "steps": 9, "parameters": 1234, "objective": "seq2seq",
     "model": {"mode": "encoder-decoder", "layers": 2, "decoder_layers": 1, "width": 8, "heads": 1, "context": 16,
@@ -202,18 +205,22 @@ def test_lines_are_not_broken_so_that_they_can_be_copied(capsys):
 def test_the_live_line_is_there_from_the_start_and_moves_with_every_step(monkeypatch):
     shown, clock = [], itertools.count()
     monkeypatch.setattr("rich.progress.Progress.refresh", lambda progress: shown.append(progress.tasks[0].description))
-    monkeypatch.setattr("tinyformer.cli.view.describe", lambda event: "")
+    monkeypatch.setattr("tinyformer.cli.view.describe", lambda event: describe(event) if event == VALIDATING else "")
     monkeypatch.setattr("tinyformer.cli.view.time", SimpleNamespace(monotonic=lambda: next(clock) / 2))
     with view("rich") as report:
         report({"event": "start", "step": 0, "steps": 2000})
         report(TRAIN)
         for step in (41, 42):
             report({"event": "step", "step": step, "steps": 2000, "seconds_left": 60})
-    assert shown[1:5] == [
+        report(VALIDATING)
+        report({"event": "step", "step": 43, "steps": 2000, "seconds_left": 60})
+    assert shown[1:7] == [
         "step    0/2000  loss -",
         "step   40/2000  loss 2.3457  3.384 bits/byte  12,346 tokens/s  4:32 left",
         "step   41/2000  loss 2.3457  3.384 bits/byte  12,346 tokens/s  1:00 left",
         "step   42/2000  loss 2.3457  3.384 bits/byte  12,346 tokens/s  1:00 left",
+        "step 42  validating: 1,024 of 5,000 rows",
+        "step   43/2000  loss 2.3457  3.384 bits/byte  12,346 tokens/s  1:00 left",
     ]
 
 
@@ -221,6 +228,7 @@ def test_the_live_line_is_there_from_the_start_and_moves_with_every_step(monkeyp
 def test_only_the_live_line_shows_every_step(log_format, capsys):
     with view(log_format) as report:
         report({"event": "step", "step": 41, "steps": 2000, "seconds_left": 60})
+        report(VALIDATING)
     assert capsys.readouterr() == ("", "")
 
 

@@ -38,18 +38,20 @@ def test_cutting_back_removes_later_and_torn_lines(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_bytes(b'{"step": 1}\n{"step": 2}\n{"step": 2, "split": "validation"}\n{"step": 3}\n{"step": 4, "lo')
     assert [entry["step"] for entry in read_log(path)] == [1, 2, 2, 3]
-    cut_back(path, 2)
+    cut_back(path, 2, 2)
     assert path.read_bytes() == b'{"step": 1}\n{"step": 2}\n{"step": 2, "split": "validation"}\n'
     before = path.stat().st_ino
-    cut_back(path, 2)
+    cut_back(path, 2, 2)
     assert path.stat().st_ino == before
+    cut_back(path, 2, 1)  # stopped in that validation, which is made again
+    assert path.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
     path.write_bytes(b'{"step": 1}\n{"step": 2}')  # complete, but for the end of its line
-    cut_back(path, 2)
+    cut_back(path, 2, 2)
     assert path.read_bytes() == b'{"step": 1}\n'
     path.write_bytes(b'\xff\n[]\n1\n{"step": null}\n{"step": 1}\n' + b"[" * 100_000 + b"\n")
-    cut_back(path, 2)
+    cut_back(path, 2, 2)
     assert path.read_bytes() == b'{"step": 1}\n'
-    cut_back(tmp_path / "none", 2)
+    cut_back(tmp_path / "none", 2, 2)
 
 
 def test_a_full_disk_costs_no_line(tmp_path, log, monkeypatch):

@@ -33,6 +33,7 @@ def computed(
     batch_size: int = 16,
     threads: int = 1,
     live: bool = False,
+    done: Callable[[int], None] = lambda rows: None,
 ) -> Iterator[tuple[_Item, list[Any]]]:
     """Each item with what was computed of its rows, in the order of the items.
 
@@ -44,9 +45,11 @@ def computed(
         batch_size: rows that are computed at once.
         threads: that compute a batch each.
         live: whether items may come slowly; then a thread reads them, and each is computed with those that are there.
+        done: called after each batch with how many rows it had, where the results are taken.
 
     Raises:
-        Exception: what `items`, `rows` or `compute` raise. Where it is of an item, those before it were yielded.
+        Exception: what `items`, `rows`, `compute` or `done` raise. Where it is of an item, those before it were
+            yielded.
     """
     encoded = ((item, list(rows(item))) for item in items)
     pool = ThreadPoolExecutor(threads)
@@ -59,6 +62,7 @@ def computed(
             for batch, job in zip(batches, jobs, strict=True):
                 for number, result in zip(batch, job.result(), strict=True):
                     results[number] = result
+                done(len(batch))
             found = iter(results)
             for item, own in group:
                 yield item, list(itertools.islice(found, len(own)))

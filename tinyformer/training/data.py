@@ -104,7 +104,15 @@ class Corpus:
         return {name: self.references.get(name) for name in BASELINES}
 
     def validate(
-        self, model: Any, workers: Workers, *, step: int, rows: int, trained: int, last: bool
+        self,
+        model: Any,
+        workers: Workers,
+        *,
+        step: int,
+        rows: int,
+        trained: int,
+        last: bool,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """How well a model predicts the validation text, or a part of it that takes a small share of the time.
 
@@ -115,6 +123,7 @@ class Corpus:
             rows: of a batch.
             trained: rows of training since the validation before; of the last one, since the beginning.
             last: whether the training ends with it.
+            progress: called before each batch with rows done, and rows in all; what it raises ends the validation.
 
         Returns:
             The figures of `analysis.evaluation.figures`, and of a decoder `bits_per_byte`; and what else the
@@ -122,8 +131,17 @@ class Corpus:
         """
         # A token costs a third of what it does in training, as there is no backward pass.
         most = int(trained * self.validation.row_tokens * 3 * VALIDATION_SHARE)
-        batches = self.validation_batches(rows, max(most, SMALL_VALIDATION if last else 0))
-        sums = score(model, self.objective, batches, workers)
+        most = max(most, SMALL_VALIDATION if last else 0)
+        total = max(1, min(len(self.validation), most // self.validation.row_tokens))
+
+        def told() -> Iterator[Batch]:
+            done = 0
+            for batch in self.validation_batches(rows, most):
+                progress(min(done, total), total)
+                done += len(batch)
+                yield batch
+
+        sums = score(model, self.objective, told(), workers)
         found = figures(sums)
         nats = self.per_byte(self.validation, found["loss"])
         if nats is not None:

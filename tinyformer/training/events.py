@@ -16,6 +16,7 @@ from typing import Any
 #   step        step, steps, seconds_left: after every step, for a live view only
 #   train       step, steps, loss (nats per target token), bits_per_byte, learning_rate, gradient_norm,
 #               tokens_per_second (read, of sources and targets), seconds_left
+#   validating  step, done, total (rows): after every batch of a validation, for a live view only
 #   validation  step, tokens (targets), and the figures of `analysis.evaluation.figures`; for a decoder bits_per_byte
 #               and loss_per_byte (nats), and to compare with unigram_entropy, unigram_accuracy,
 #               next_sentence_chance

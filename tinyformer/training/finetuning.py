@@ -119,7 +119,13 @@ def open_task(run: Run, config: RunConfig, *, context: int | None = None) -> Tas
 
 
 def evaluate(
-    run: Run, model: Any, file: str, *, threads: int = 1, warn: Callable[[str], None] = lambda message: None
+    run: Run,
+    model: Any,
+    file: str,
+    *,
+    threads: int = 1,
+    warn: Callable[[str], None] = lambda message: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """How well a fine-tuned model does its task on the labelled examples of a file.
 
@@ -129,6 +135,7 @@ def evaluate(
         file: of the form of the run's own, with the same columns.
         threads: that compute a batch each; BLAS should have one thread then.
         warn: told, in a sentence, what is strange about the examples.
+        progress: called after each batch with rows done, and rows in all.
 
     Returns:
         `examples`, how many there are; the task's figures; of a task with classes, `labels` and `confusion`.
@@ -145,7 +152,8 @@ def evaluate(
     cut = sum(any(row.cut for row in rows) for rows in encoded)
     if remark := tell_cut(cut, len(examples), task.config.context):
         warn(remark)
-    answers, _ = answers_of(task, model, encoded, examples, rows=config.batch_size, threads=threads, score=False)
+    settings = {"rows": config.batch_size, "threads": threads, "score": False, "progress": progress}
+    answers, _ = answers_of(task, model, encoded, examples, **settings)
     return {"examples": len(examples), **task.measure(examples, answers), **confusion(task, examples, answers)}
 
 

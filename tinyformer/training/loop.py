@@ -103,9 +103,12 @@ class Trainer:
     def go(self) -> dict[str, Any]:
         """Train up to the last step. Returns the "end" event."""
         config, began, first = self.config, time.perf_counter(), self.progress.step
-        if first == config.steps:
-            warn(self._report, _all_done(first, self.corpus.epoch_steps))
         self._stop.answer = "stopping after this step, then saving"
+        if self._lacks_validation():
+            self._validate(first == config.steps)
+            self.progress.try_to_save(again=True)
+        elif first == config.steps:
+            warn(self._report, _all_done(first, self.corpus.epoch_steps))
         outcome, busy, tokens, busy_before = None, 0.0, 0.0, 0.0
         for step in range(first + 1, config.steps + 1):
             last, step_began = step == config.steps, time.perf_counter()
@@ -126,7 +129,7 @@ class Trainer:
             elif step % config.save_every == 0:
                 self.progress.try_to_save()
             if stopping:
-                raise Stopped(f"stopped and saved at step {step}; go on with: {self.run.resume_command}", stopping)
+                raise self._stopped()
             if config.sample_every and (last or step % config.sample_every == 0):
                 self._sample()  # when everything is saved, so that nothing that fails here costs anything
         event = {
@@ -218,17 +221,41 @@ class Trainer:
         )
 
     def _validate(self, last: bool) -> None:
+        """Measure the model as it is now, and keep it if it is the best.
+
+        Raises:
+            Stopped: a signal came. The step is saved, and its validation is made when the run goes on.
+        """
         config = self.config
         step = self.progress.step
         trained = (step if last else config.eval_every) * config.rows_per_step
-        with self._flat.backend.rounding(self._rounding):
-            found, more = self.corpus.validate(
-                self.model, self._workers, step=step, rows=config.batch_size, trained=trained, last=last
-            )
+        settings = {"step": step, "rows": config.batch_size, "trained": trained, "last": last}
+        try:
+            with self._flat.backend.rounding(self._rounding):
+                found, more = self.corpus.validate(self.model, self._workers, **settings, progress=self._validated)
+        except Stopped:
+            self.progress.save_at_the_end()
+            raise
         found = self.progress.validation = {"step": step} | found
         self.progress.append({"step": step, "split": "validation", **found, "tokens": more["tokens"]})
         self._report({"event": "validation", **found, **self.corpus.baselines, **more})
         self.progress.keep_best(self.corpus.best)
+
+    def _validated(self, done: int, total: int) -> None:
+        """Tell how far a validation has come, and end it if a signal came."""
+        self._report({"event": "validating", "step": self.progress.step, "done": done, "total": total})
+        if self._stop.number and done < total:
+            raise self._stopped()
+
+    def _lacks_validation(self) -> bool:
+        """Whether the run was stopped in a validation, which then is the next thing to do."""
+        step, config = self.progress.step, self.config
+        due = step > 0 and (step % config.eval_every == 0 or step == config.steps)
+        return due and self.progress.validation.get("step", 0) < step
+
+    def _stopped(self) -> Stopped:
+        message = f"stopped and saved at step {self.progress.step}; go on with: {self.run.resume_command}"
+        return Stopped(message, self._stop.number)
 
     def _best(self) -> dict[str, Any]:
         """What the model did best, where that is what a run is for: its weights take the place of the last ones."""

@@ -58,13 +58,13 @@ class RunLog:
             return f"cannot write {self._path}: {files.reason(error)}"
         return ""
 
-    def cut_back(self, step: int) -> None:
+    def cut_back(self, step: int, validated: float) -> None:
         """As the function `cut_back`; what follows is appended to the shorter log.
 
         Raises:
             WriteError: the shorter log cannot be written; the old one is untouched.
         """
-        cut_back(self._path, step)
+        cut_back(self._path, step, validated)
         before = self._descriptor
         self._open()
         os.close(before)
@@ -82,8 +82,13 @@ class RunLog:
             raise files.WriteError(f"{reason}; check its permissions") from error
 
 
-def cut_back(path: Path, step: int) -> None:
-    """Remove lines after a step, and a last line that a crash has torn; a resumed run writes them again.
+def cut_back(path: Path, step: int, validated: float) -> None:
+    """Remove what a resumed run writes again, and a last line that a crash has torn.
+
+    Args:
+        path: of log.jsonl.
+        step: the one after which lines are removed.
+        validated: the one after which validations are removed.
 
     Raises:
         WriteError: the shorter log cannot be written; the old one is untouched.
@@ -95,7 +100,7 @@ def cut_back(path: Path, step: int) -> None:
     except OSError as error:
         reason = f"cannot read {path}: {files.reason(error)}"
         raise files.WriteError(f"{reason}; check its permissions") from error
-    kept = b"".join(line for line in content.splitlines(keepends=True) if _belongs(line, step))
+    kept = b"".join(line for line in content.splitlines(keepends=True) if _belongs(line, step, validated))
     if kept != content:
         with files.replacing(path) as file:
             file.write(kept)
@@ -104,13 +109,15 @@ def cut_back(path: Path, step: int) -> None:
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of a log as dictionaries; a torn last line is left out."""
     lines = path.read_bytes().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if _belongs(line, math.inf)]
+    return [json.loads(line) for line in lines if _belongs(line, math.inf, math.inf)]
 
 
-def _belongs(line: bytes, step: float) -> bool:
+def _belongs(line: bytes, step: float, validated: float) -> bool:
     try:
-        return line.endswith(b"\n") and json.loads(line)["step"] <= step
-    except (ValueError, TypeError, KeyError, RecursionError):
+        entry = json.loads(line)
+        last = min(step, validated) if entry.get("split") == "validation" else step
+        return line.endswith(b"\n") and entry["step"] <= last
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
 
 

@@ -100,27 +100,31 @@ class RunState:
         self._model.assign(saved.model)
         for name, mean in means.items():
             mean[...] = self._flat.backend.from_host(saved.optimizer[name])
-        self._log.cut_back(saved.step)
+        state = saved.state
+        validation = state["validation"] and {"step": saved.step} | state["validation"]  # early versions named no step
+        self._log.cut_back(saved.step, validation.get("step", 0))
         if self._config.task is not None:
             self._find_best()
-        state = saved.state
         self.step = self._saved = saved.step
         self.tokens, self.failures = state["tokens_seen"], state["failures"]
-        self.validation = state["validation"]
+        self.validation = validation
         if state["config_digest"] != self._config.digest and state["format"] == checkpoint.FORMAT:
             warn(self._report, f"{self._run.config_file} was changed by hand since the checkpoint was saved")
         now = self._fingerprint()
         if different := differences(state["fingerprint"], now):
             warn(self._report, different)
 
-    def save(self) -> None:
-        """Write a checkpoint of the present state, unless there is one.
+    def save(self, *, again: bool = False) -> None:
+        """Write a checkpoint of the present state, unless there is one of this step.
+
+        Args:
+            again: write it in any case, for more is known now than when the step was saved.
 
         Raises:
             WriteError: it could not be written; those before it are untouched.
             TinyformerError: the weights are not finite, and so not worth keeping.
         """
-        if self._saved == self.step:
+        if self._saved == self.step and not again:
             return
         xp, values = self._flat.backend, self._flat.values
         if not bool(xp.isfinite(xp.max(values)) & xp.isfinite(xp.min(values))):  # in no memory; both hand on a NaN
@@ -128,16 +132,15 @@ class RunState:
             raise TinyformerError(f"the weights are no longer finite at step {self.step}; {good}")
         self._note(self._log.sync())
         means = {name: xp.to_host(mean) for name, mean in self._means().items()}
-        path = checkpoint.save(
-            self._run.checkpoints, self.step, self._weights(), means, self._state(), good=self._saved
-        )
+        good = None if again else self._saved
+        path = checkpoint.save(self._run.checkpoints, self.step, self._weights(), means, self._state(), good=good)
         self._saved = self.step
         self._report({"event": "saved", "step": self.step, "path": str(path)})
 
-    def try_to_save(self) -> None:
+    def try_to_save(self, *, again: bool = False) -> None:
         """Save, or go on training from memory: a disk that is full now may not be at the next checkpoint."""
         try:
-            self.save()
+            self.save(again=again)
         except WriteError as error:
             warn(self._report, f"{error}; training goes on, and the next checkpoint will be tried as usual")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,15 @@ class TaskCorpus:
         return {"task": self.objective.name, "measure": self.best, "baseline": self.baseline}
 
     def validate(
-        self, model: Any, workers: Workers, *, step: int, rows: int, trained: int, last: bool
+        self,
+        model: Any,
+        workers: Workers,
+        *,
+        step: int,
+        rows: int,
+        trained: int,
+        last: bool,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """How well a model does the task on all examples that were kept apart.
 
@@ -127,11 +135,12 @@ class TaskCorpus:
             rows: of a batch.
             trained: rows of training since the validation before; of the last one, since the beginning.
             last: whether the training ends with it.
+            progress: called after each batch with rows done, and rows in all; what it raises ends the validation.
 
         Returns:
             The `epoch`, the `loss` and the task's figures; and what else the "validation" event has.
         """
-        answers, sums = self._answers(model, workers, rows)
+        answers, sums = self._answers(model, workers, rows, progress=progress)
         total = sums.get("nats", sums.get("squares", math.nan))
         found = {"epoch": step / self.epoch_steps, "loss": total / (sums["tokens"] or 1.0)}
         found |= self.objective.measure(self.validation, answers)
@@ -144,11 +153,9 @@ class TaskCorpus:
         answers, _ = self._answers(model, workers, rows, score=False)
         return confusion(self.objective, self.validation, answers)
 
-    def _answers(
-        self, model: Any, workers: Workers, rows: int, *, score: bool = True
-    ) -> tuple[list[Any], dict[str, float]]:
-        """To the examples that were kept apart."""
-        settings = {"rows": rows, "threads": workers.count, "score": score}
+    def _answers(self, model: Any, workers: Workers, rows: int, **settings: Any) -> tuple[list[Any], dict[str, float]]:
+        """To the examples that were kept apart; see `answers_of`."""
+        settings |= {"rows": rows, "threads": workers.count}
         return answers_of(self.objective, model, self._kept, self.validation, **settings)
 
 
@@ -169,6 +176,7 @@ def answers_of(
     rows: int,
     threads: int,
     score: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Any], dict[str, float]]:
     """A model's answers to examples, and the sums of the task's `score`.
 
@@ -180,6 +188,7 @@ def answers_of(
         rows: of a batch; those of like length share one.
         threads: that compute a batch each.
         score: whether to score them, too; else there are no sums.
+        progress: called after each batch with rows done, and rows in all; what it raises ends the work.
     """
     sums: dict[str, list[float]] = {}
 
@@ -189,7 +198,14 @@ def answers_of(
             sums.setdefault(name, []).append(value)
         return task.outputs(model, batch)
 
-    items = zip(examples, encoded, strict=True)
-    found = computed(items, lambda item: item[1], lambda row: len(row.ids), compute, batch_size=rows, threads=threads)
+    total, answered = sum(map(len, encoded)), 0
+
+    def done(count: int) -> None:
+        nonlocal answered
+        answered += count
+        progress(answered, total)
+
+    items, settings = zip(examples, encoded, strict=True), {"batch_size": rows, "threads": threads, "done": done}
+    found = computed(items, lambda item: item[1], lambda row: len(row.ids), compute, **settings)
     answers = [task.answer(example, outputs) for (example, _), outputs in found]
     return answers, {name: math.fsum(values) for name, values in sums.items()}  # in whatever order they came
