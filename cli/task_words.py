@@ -1,12 +1,13 @@
 """How fine-tuning looks: examples and labels first, figures after each epoch, and which label was taken for which.
 
-What tells of labels fits 80 columns, whatever they are called and however many there are. `view.py` shows what is said
-here.
+What tells of labels fits the screen from 60 columns on, and 80 on any other, whatever they are called and however many
+there are. `view.py` shows what is said here.
 """
 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +16,7 @@ from .columns import clipped, one_line, padded, width
 from .figures import counted, duration, model_size, number, percent, printable, quantity
 
 Event = Mapping[str, Any]
-COLUMNS = 80
+_NARROWEST, _WIDEST = 60, 80  # columns
 _LABEL = 20  # columns of a label before a row; its other names are as wide as they have to be
 _HEADING = 12  # and over a column
 _RATE = 9  # columns of a rate
@@ -46,6 +47,11 @@ def figures(found: Event, baseline: Event = MappingProxyType({})) -> str:
     return ", ".join(said)
 
 
+def screen() -> int:
+    """Columns to fill."""
+    return max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size().columns))
+
+
 def label(text: str, columns: int) -> str:
     """A label on one line, cut to some columns."""
     return clipped(one_line(printable(text)), columns, "...")
@@ -59,10 +65,15 @@ def balance(counts: Mapping[str, int]) -> str:
     if len(shown) < len(names):
         rarest = names[-1]
         parts.append(f"... {label(rarest, _LABEL)} {percent(counts[rarest] / total)} ({counts[rarest]:,})")
-    lines, line = [], f"{counted(len(names), 'label')}: "
+    return listed(counted(len(names), "label"), parts)
+
+
+def listed(what: str, parts: Sequence[str]) -> str:
+    """Some things behind what they are, on as many lines as that takes."""
+    lines, line = [], f"{what}: "
     for place, part in enumerate(parts):
         part += "," if place < len(parts) - 1 else ""
-        if width(line) + width(part) > COLUMNS and line.strip():
+        if width(line) + width(part) > screen() and line.strip():
             lines.append(line.rstrip())
             line = "  "
         line += part + " "
@@ -133,7 +144,7 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
         max(width(label(name, _HEADING)), len(f"{max(column):,}"), len(rate))
         for name, column, rate in zip(labels, zip(*counts), precision)
     ]
-    if 2 + first + sum(columns) + 2 * len(columns) + 2 + _RATE > COLUMNS:
+    if 2 + first + sum(columns) + 2 * len(columns) + 2 + _RATE > screen():
         return _hardest(labels, counts, recall, precision, true)
     heading = [_right(label(name, _HEADING), size) for name, size in zip(labels, columns)]
     lines = ["which label (rows) was taken for which (columns)", _row("", first, [*heading, _right("recall", _RATE)])]
@@ -164,10 +175,12 @@ def _hardest(
         cells = [recall[i], precision[i], f"{true[i]:,}"]
         lines.append(_row(label(labels[i], _LABEL), first, [_right(cell, _RATE) for cell in cells]))
     wrong = [(count, i, j) for i, row in enumerate(counts) for j, count in enumerate(row) if i != j and count]
-    if wrong:
+    worst = sorted(wrong, key=lambda found: (-found[0], found[1:]))[: _HARD // 2]
+    if worst:
         lines.append("the commonest mistakes")
-    for count, i, j in sorted(wrong, key=lambda found: (-found[0], found[1:]))[: _HARD // 2]:
-        lines.append(f"  {label(labels[i], _LABEL)} was taken for {label(labels[j], _LABEL)}: {count:,}")
+        room = min(_LABEL, (screen() - len(f"   was taken for : {worst[0][0]:,}")) // 2)
+    for count, i, j in worst:
+        lines.append(f"  {label(labels[i], room)} was taken for {label(labels[j], room)}: {count:,}")
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ import pytest
 from commandline import TINY, files_under, finished, output, process, run
 
 from tinyformer.cli.columns import width
-from tinyformer.cli.task_words import COLUMNS, balance, confusion, figures
+from tinyformer.cli.task_words import balance, confusion, figures
 from tinyformer.tasks import TASKS
 
 QUICK = ["--epochs", "2", "--learning-rate", "0.02"]
@@ -263,12 +263,14 @@ def test_a_run_that_is_not_there_and_a_published_model_are_told(folder):
 
 @pytest.mark.parametrize("count", [2, 3, 6, 9, 40])
 @pytest.mark.parametrize("name", ["label", "a very long name of a label", "标签", "new\nline\x1b[31m"])
-def test_labels_fit_the_screen(count, name):
+@pytest.mark.parametrize(("columns", "filled"), [("60", 60), ("71", 71), ("", 80), ("200", 80)])
+def test_labels_fit_the_screen(count, name, columns, filled, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
     rng = random.Random(0)
     labels = [f"{i}{name}" for i in range(count)]
     counts = [[rng.randrange(2000) if rng.random() < 0.5 else 0 for _ in labels] for _ in labels]
     for text in (confusion(labels, counts), balance({label: 10 ** (7 - i % 7) for i, label in enumerate(labels)})):
-        assert all(width(line) <= COLUMNS for line in text.splitlines())
+        assert all(width(line) <= filled for line in text.splitlines())
         assert "\x1b" not in text
     assert (count == 40) == ("hardest of 40" in confusion(labels, counts))
 
