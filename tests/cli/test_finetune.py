@@ -221,6 +221,7 @@ BAD_INPUT = {  # files, arguments, and what is told
     ),
     "no number": ({"train.tsv": "a\t1\nb\tmany\n"}, ["--task", "regress"], "train.tsv, line 2: 'many' is no number"),
     "nothing to freeze": ({}, ["--task", "text2text", "--freeze"], "--freeze trains a task's head alone"),
+    "long warm-up": ({}, ["--warmup", "10"], "--warmup 10 is longer than all 9 steps (--epochs 3, of 3 steps each); lower"),
     "no epochs": ({}, ["--epochs", "0"], "--epochs must be at least 1"),
 }  # fmt: skip
 

@@ -177,6 +177,11 @@ def _check_labels(config: RunConfig, labels: tuple[str, ...]) -> None:
 def _settle(config: RunConfig, shape: ModelConfig, corpus: TaskCorpus) -> RunConfig:
     """The settings with all that was left open."""
     steps = config.epochs * corpus.epoch_steps
+    if (config.warmup or 0) > steps:
+        raise UsageError(
+            f"--warmup {config.warmup} is longer than all {steps} steps (--epochs {config.epochs}, of "
+            f"{corpus.epoch_steps} steps each); lower it, or give more --epochs"
+        )
     batch_size = min(config.batch_size, len(corpus.rows))
     model = {name: value for name, value in dataclasses.asdict(shape).items() if value is not None}
     model.pop("mode")
