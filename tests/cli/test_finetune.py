@@ -1,6 +1,7 @@
 """`tinyformer finetune` end to end, what else is done with such a run, and bad input to it."""
 
 import json
+import math
 import random
 import shlex
 import signal
@@ -8,6 +9,7 @@ import signal
 import pytest
 from commandline import TINY, files_under, finished, output, process, run
 
+from tinyformer import ops
 from tinyformer.cli.columns import width
 from tinyformer.cli.task_words import balance, confusion, figures
 from tinyformer.tasks import TASKS
@@ -153,6 +155,16 @@ def test_an_interrupt_saves_and_says_how_to_go_on(folder, origins):
     assert (folder / "runs/train-classify/config.toml").exists()
 
 
+def test_what_is_told_to_do_where_the_loss_explodes_can_be_done(folder, origins, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(TASKS["classify"], "judge", lambda self, scores, labels, *, total: ops.sum(scores) * math.nan)
+        result = run("finetune", origins / "encoder", "train.tsv", "--task", "classify", *QUICK)
+    assert result.exit_code == 1
+    program, *way = shlex.split(result.stderr.splitlines()[-1].partition("may help: ")[2])
+    assert (program, way[:3]) == ("tinyformer", ["train", "--resume", "runs/train-classify"])
+    assert run(*way).exit_code == 0
+
+
 def test_a_run_is_measured_on_other_examples(finetuned, folder):
     shown = output("evaluate", finetuned, "train.tsv").decode()
     assert shown.startswith("accuracy ")
@@ -221,7 +233,7 @@ BAD_INPUT = {  # files, arguments, and what is told
     ),
     "no number": ({"train.tsv": "a\t1\nb\tmany\n"}, ["--task", "regress"], "train.tsv, line 2: 'many' is no number"),
     "nothing to freeze": ({}, ["--task", "text2text", "--freeze"], "--freeze trains a task's head alone"),
-    "long warm-up": ({}, ["--warmup", "10"], "--warmup 10 is longer than all 9 steps (--epochs 3, of 3 steps each); lower"),
+    "long warm-up": ({}, ["--warmup", "10"], "--warmup 10 is longer than all 9 steps (--epochs 3, of 3 steps each)"),
     "no epochs": ({}, ["--epochs", "0"], "--epochs must be at least 1"),
 }  # fmt: skip
 
