@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _BYTES = 256  # the vocabulary where a preset has none of its own: bytes
 _WIDTH = 120
+_MOST_LABELS, _LABEL = 10, 20  # of a run that are shown, and columns of each
 _HEADINGS = {
     "parameters": ("parameters", ""),
     "forward_flops": ("reading a row of {row}", "FLOP"),
@@ -56,10 +58,12 @@ def command(model: str | None, mode: str | None, batch_size: int, as_json: bool)
     subject = _subject(model, mode)
     sections = summary(subject.config, batch_size, subject.lengths, itemsize=subject.itemsize)
     if as_json:
-        facts = {"model": model, "batch_size": batch_size, "row": subject.lengths._asdict()}
+        facts = {"model": model, "task": subject.task, "batch_size": batch_size, "row": subject.lengths._asdict()}
         print_json(facts | {"configuration": dataclasses.asdict(subject.config)} | sections)
         return
     click.echo(f"{model}: {_sizes(subject.config)}")
+    if subject.task is not None:
+        click.echo(_task(**subject.task))
     row, rows = _row(subject.config, subject.lengths), counted(batch_size, "row")
     for name, parts in sections.items():
         heading, unit = _HEADINGS[name]
@@ -70,11 +74,12 @@ def command(model: str | None, mode: str | None, batch_size: int, as_json: bool)
 
 
 class _Subject(NamedTuple):
-    """What is asked about: a shape, what a row of it holds, and the bytes of its numbers."""
+    """What is asked about: a shape, what a row of it holds, the bytes of its numbers, and a run's task."""
 
     config: ModelConfig
     lengths: Lengths
     itemsize: int
+    task: dict[str, Any] | None = None
 
 
 def _subject(name: str, mode: str | None) -> _Subject:
@@ -92,9 +97,35 @@ def _subject(name: str, mode: str | None) -> _Subject:
     from ..training.choices import model_config
     from ..training.rundir import open_run
 
-    settings = open_run(name).config()
+    run = open_run(name)
+    settings = run.config()
     config = model_config(settings, settings.model.get("vocabulary"))
-    return _Subject(config, row_lengths(config, settings.objective), 8 if settings.dtype == "float64" else 4)
+    task = None
+    if settings.task is not None:
+        from ..training.checkpoint import best_state
+
+        state = best_state(run.best)
+        task = {"name": settings.task, "labels": settings.labels or (), "best": state and state["validation"]}
+    return _Subject(config, row_lengths(config, settings.objective), 8 if settings.dtype == "float64" else 4, task)
+
+
+def _task(name: str, labels: Sequence[str], best: dict[str, float] | None) -> str:
+    """What a run was fine-tuned for, and how well it does that."""
+    from .task_words import figures, label, listed
+
+    what, parts = counted(len(labels), "label"), [label(text, _LABEL) for text in labels[:_MOST_LABELS]]
+    if name == "regress":
+        what = "mean and deviation"
+        with contextlib.suppress(ValueError):  # somebody has changed config.toml
+            parts = [f"{float(text):.4g}" for text in labels]
+    elif name == "answer":
+        what = "it may also say"
+    if len(labels) > len(parts):
+        parts.append("...")
+    lines = [listed(f"task {name}, {what}", parts) if parts else f"task {name}"]
+    if best:
+        lines.append(f"best after epoch {best['epoch']:.3g} (step {best['step']}): {figures(best)}")
+    return "\n".join(lines)
 
 
 def _preset(name: str, mode: str | None = None) -> ModelConfig:

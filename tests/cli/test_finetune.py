@@ -165,6 +165,17 @@ def test_what_is_told_to_do_where_the_loss_explodes_can_be_done(folder, origins,
     assert run(*way).exit_code == 0
 
 
+def test_info_tells_the_task_its_labels_and_the_best_epoch(finetuned):
+    best = json.loads((next((finetuned / "best").iterdir()) / "state.json").read_text())["validation"]
+    assert output("info", finetuned).decode().splitlines()[1:4] == [
+        "task classify, 2 labels: neg, pos",
+        f"best after epoch {best['epoch']:.0f} (step {best['step']}): {figures(best)}",
+        "",
+    ]
+    told = json.loads(output("info", finetuned, "--json"))["task"]
+    assert told == {"name": "classify", "labels": ["neg", "pos"], "best": best}
+
+
 def test_a_run_is_measured_on_other_examples(finetuned, folder):
     shown = output("evaluate", finetuned, "train.tsv").decode()
     assert shown.startswith("accuracy ")

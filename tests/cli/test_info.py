@@ -2,7 +2,8 @@ import json
 import tracemalloc
 
 import pytest
-from commandline import finished, run
+from commandline import finished, output, run
+from made_runs import made_run
 
 from tinyformer.analysis import counts
 from tinyformer.models import PRESETS, ModelConfig, resolve
@@ -145,6 +146,26 @@ def test_a_run_of_any_mode(mode, tmp_path):
     step = counts.training_memory(shape, 16, lengths, itemsize=8)
     assert facts["training_bytes"] == step | {"total": sum(step.values())}
     assert run("info", tmp_path).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "told"),
+    [
+        ("classify", [f"{i} with a name of many columns" for i in range(30)], "task classify, 30 labels: 0 with"),
+        ("regress", ("2.51234", "1.0"), "task regress, mean and deviation: 2.512, 1"),
+        ("answer", ("no answer",), "task answer, it may also say: no answer"),
+        ("answer", (), "task answer"),
+    ],
+)
+def test_a_run_for_a_task_without_a_best_epoch(tmp_path, task, labels, told):
+    path = made_run(tmp_path / "run", task, labels=labels)
+    (path / "best" / "step-000001").mkdir(parents=True)
+    (path / "best" / "step-000001" / "state.json").write_text("{}")
+    lines = output("info", path).decode().split("\n\n")[0].splitlines()[1:]
+    assert lines[0].startswith(told)
+    assert len(lines) == (1 if task != "classify" else 4)
+    assert all(len(line) <= 80 for line in lines)
+    assert json.loads(output("info", path, "--json"))["task"] == {"name": task, "labels": list(labels), "best": None}
 
 
 def test_the_batch_size_scales_a_training_step():

@@ -190,6 +190,14 @@ def best(directory: Path, *, on_damage: Callable[[str], None]) -> Checkpoint | N
         return None
 
 
+def best_state(directory: Path) -> dict[str, Any] | None:
+    """What state.json tells of those weights, without reading them. None where there are none in order."""
+    for path in _steps(directory).values():
+        with contextlib.suppress(DamagedFile):
+            return _read_state(path / STATE)
+    return None
+
+
 def load_weights(
     path: str | Path, *, on_damage: Callable[[str], None] = lambda message: None
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
