@@ -21,6 +21,7 @@ _LABEL = 20  # columns of a label before a row; its other names are as wide as t
 _HEADING = 12  # and over a column
 _RATE = 9  # columns of a rate
 _FEW = 5  # labels whose balance is told one by one, if there are more
+_DETAILS = ("precision", "recall", "spearman")  # that are not compared with
 _HARD = 10  # labels and mistakes that are told of, where there are too many for a square
 FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {  # of the metrics, in words
     "accuracy": ("accuracy", percent),
@@ -38,13 +39,17 @@ FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {  # of the metrics, in
 
 
 def figures(found: Event, baseline: Event = MappingProxyType({})) -> str:
-    """Metrics with their names, and beside them what always saying the commonest label would reach."""
+    """Metrics with their names, and beside the accuracy that of knowing nothing."""
+    return ", ".join(_figures(found, baseline))
+
+
+def _figures(found: Event, baseline: Event) -> list[str]:
     said = []
     for name, (words, form) in FIGURES.items():
         if (value := found.get(name)) is not None:
-            beside = f" (commonest label {form(baseline[name])})" if name == "accuracy" and name in baseline else ""
+            beside = f" (knowing nothing {form(baseline[name])})" if name == "accuracy" and name in baseline else ""
             said.append(f"{words} {form(value) if math.isfinite(value) else '-'}{beside}")
-    return ", ".join(said)
+    return said
 
 
 def screen() -> int:
@@ -57,15 +62,16 @@ def label(text: str, columns: int) -> str:
     return clipped(one_line(printable(text)), columns, "...")
 
 
-def balance(counts: Mapping[str, int]) -> str:
-    """How common each label is; of many, the commonest and the rarest."""
+def balance(counts: Mapping[str, int], what: str = "", more: str = "") -> str:
+    """How common each label is; of many, the commonest and the rarest. `what` tells how many; else they are labels."""
     total, names = sum(counts.values()), list(counts)
     shown = names if len(names) <= _FEW + 1 else names[: _FEW - 1]
     parts = [f"{label(name, _LABEL)} {percent(counts[name] / total)}" for name in shown]
     if len(shown) < len(names):
         rarest = names[-1]
         parts.append(f"... {label(rarest, _LABEL)} {percent(counts[rarest] / total)} ({counts[rarest]:,})")
-    return listed(counted(len(names), "label"), parts)
+    parts[-1] += more
+    return listed(what or counted(len(names), "label"), parts)
 
 
 def listed(what: str, parts: Sequence[str]) -> str:
@@ -98,16 +104,31 @@ def _examples(event: Event) -> list[str]:
         f"{_epochs(count_of_epochs)} epoch{'s' * (count_of_epochs != 1)} of {counted(event['epoch_steps'], 'step')}"
     )
     said = [f"examples: {count:,} to train on{rows}, {kept:,} to validate on; {epochs}"]
-    if event["balance"]:
-        said.append(balance(event["balance"]))
+    if told := _labels(event["task"], event["balance"], event["summary"]):
+        said.append(told)
     if event["baseline"]:
-        commonest = label(next(iter(event["balance"])), _LABEL)
-        said.append(f"to compare with: {figures(event['baseline'])} by always saying {commonest}")
+        *parts, last = _figures({name: event["baseline"].get(name) for name in FIGURES if name not in _DETAILS}, {})
+        said.append(listed("to compare with", [*parts, f"{last} by always saying {label(event['guess'], _LABEL)}"]))
     for what, rows, cut in (("", event["rows"], event["cut"]), (" to validate on", kept, event["validation_cut"])):
         if cut:
             were, context = "was" if cut == 1 else "were", event["model"]["context"]
             said.append(f"{cut:,} of {rows:,} rows{what} {were} cut to the context of {context:,} tokens")
     return said
+
+
+def _labels(task: str, counts: Mapping[str, int], summary: Mapping[str, float]) -> str:
+    """What there is to tell of the labels to train on; empty where a task has none."""
+    if task == "regress":
+        middle = f"mean {summary['mean']:.4g}, deviation {summary['deviation']:.4g}"
+        return f"numbers: {middle}, from {summary['least']:.4g} to {summary['most']:.4g}"
+    if task == "answer":
+        without = f"{percent(summary['without'] / summary['questions'])} of the questions have none"
+        without = without if summary["without"] else "every question has one"
+        return f"answers: {counted(round(summary['median']), 'character')} in the median; {without}"
+    if task == "tag":
+        outside = percent(summary["outside"] / summary["words"])
+        return balance(counts, f"{counted(len(counts), 'type')} of entity", f"; {outside} of the words are O")
+    return balance(counts) if counts else ""
 
 
 def _dry_run(event: Event) -> str:

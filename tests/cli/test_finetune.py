@@ -10,8 +10,7 @@ import pytest
 from commandline import TINY, files_under, finished, output, process, run
 
 from tinyformer import ops
-from tinyformer.cli.columns import width
-from tinyformer.cli.task_words import balance, confusion, figures
+from tinyformer.cli.task_words import figures
 from tinyformer.tasks import TASKS
 
 QUICK = ["--epochs", "2", "--learning-rate", "0.02"]
@@ -92,6 +91,52 @@ def test_texts_that_are_cut_are_counted(folder, origins):
         "1 of 40 rows was cut to the context of 16 tokens",
         "2 of 5 rows to validate on were cut to the context of 16 tokens",
     ]
+
+
+def answered(*answers):
+    """Questions about a text, as JSON lines; None for one without an answer."""
+    text = "the cat sat"
+    given = [[{"text": answer, "answer_start": text.index(answer)}] if answer else [] for answer in answers]
+    return "".join(json.dumps({"question": "who", "context": text, "answers": labels}) + "\n" for labels in given)
+
+
+@pytest.mark.parametrize(
+    ("task", "train", "validation", "told"),
+    [
+        (
+            "classify", "a\tx\nb\tx\nc\tx\nd\ty\ne\ty\n", "a\tx\nb\ty\n",
+            ["2 labels: x 60.0 %, y 40.0 %", "to compare with: accuracy 50.0 %, F1 0.0 % by always saying x"],
+        ),
+        (
+            "regress", "a\t1\nb\t3\n", "a\t1\nb\t5\n",
+            ["numbers: mean 2, deviation 1, from 1 to 3",
+             "to compare with: squared error 5, Pearson 0.000 by always saying the mean"],
+        ),
+        (
+            "tag", "a B-X\nb I-X\nc O\n\nd B-Y\ne O\nf B-X\n\ng B-X\n\nh B-Y\n", "a O\nb O\nc O\nd B-X\n",
+            ["2 types of entity: X 60.0 %, Y 40.0 %; 25.0 % of the words are O",
+             "to compare with: accuracy 75.0 %, F1 0.0 % by always saying O"],
+        ),
+        (
+            "answer", answered("cat", None), answered("cat", None, None, "sat"),
+            ["answers: 3 characters in the median; 50.0 % of the questions have none",
+             "to compare with: F1 50.0 %, exact match 50.0 % by always saying no answer"],
+        ),
+        (
+            "answer", answered("cat", "sat"), answered("cat", "cat sat"),
+            ["answers: 3 characters in the median; every question has one",
+             "to compare with: F1 83.3 %, exact match 50.0 % by always saying the whole text"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_knowing_nothing_reaches_is_told_first(folder, origins, task, train, validation, told):
+    for name, content in (("train", train), ("validation", validation)):
+        (folder / name).write_text(content)
+    arguments = ["train", "--validation", "validation", "--task", task, "--dry-run"]
+    result = run("finetune", origins / "encoder", *arguments)
+    assert result.exit_code == 0, result.stderr
+    (start,) = (number for number, line in enumerate(result.stderr.splitlines()) if line.startswith("examples: "))
+    assert result.stderr.splitlines()[start + 1 : start + 3] == told
 
 
 def test_json_events_are_one_object_a_line(folder, origins):
@@ -283,34 +328,3 @@ def test_a_run_that_is_not_there_and_a_published_model_are_told(folder):
     (folder / "bert").mkdir()
     (folder / "bert" / "config.json").write_text("{}")
     assert "tinyformer import bert --out RUN" in run("finetune", "bert", "train.tsv", "--task", "classify").stderr
-
-
-@pytest.mark.parametrize("count", [2, 3, 6, 9, 40])
-@pytest.mark.parametrize("name", ["label", "a very long name of a label", "标签", "new\nline\x1b[31m"])
-@pytest.mark.parametrize(("columns", "filled"), [("60", 60), ("71", 71), ("", 80), ("200", 80)])
-def test_labels_fit_the_screen(count, name, columns, filled, monkeypatch):
-    monkeypatch.setenv("COLUMNS", columns)
-    rng = random.Random(0)
-    labels = [f"{i}{name}" for i in range(count)]
-    counts = [[rng.randrange(2000) if rng.random() < 0.5 else 0 for _ in labels] for _ in labels]
-    for text in (confusion(labels, counts), balance({label: 10 ** (7 - i % 7) for i, label in enumerate(labels)})):
-        assert all(width(line) <= filled for line in text.splitlines())
-        assert "\x1b" not in text
-    assert (count == 40) == ("hardest of 40" in confusion(labels, counts))
-
-
-def test_a_small_confusion_matrix():
-    assert confusion(["no", "yes"], [[21, 3], [0, 0]]).splitlines() == [
-        "which label (rows) was taken for which (columns)",
-        "                  no    yes     recall",
-        "  no              21      3     87.5 %",
-        "  yes              0      0          -",
-        "  precision  100.0 %  0.0 %",
-    ]
-
-
-def test_figures_are_told_by_name():
-    found = {"loss": 1.0, "accuracy": 0.5, "f1": 0.25, "pearson": float("nan"), "bleu": 12.345}
-    assert (
-        figures(found, {"accuracy": 0.4}) == "accuracy 50.0 % (commonest label 40.0 %), F1 25.0 %, BLEU 12.3, Pearson -"
-    )

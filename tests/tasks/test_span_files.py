@@ -114,7 +114,8 @@ def test_squad_of_both_versions(tmp_path):
     assert [example.key for example in examples] == ["q1", "q2", "q3"]
     assert examples[1].place == f"{path}, article 1, paragraph 1, question q2"
     assert (Answer.labels_of(examples), Answer.labels_of(examples[:2])) == ((NONE,), ())
-    assert Answer.balance(examples) == {"an answer": 2, NONE: 1}
+    assert Answer.summary(examples) == {"questions": 3, "without": 1, "median": 4}
+    assert [Answer.guess(some)[0] for some in (examples, examples[:2])] == [NONE, "the whole text"]
     path.write_text("\ufeff\n" + json.dumps(squad(question())))
     assert Answer.read(path)[0].label == (("1066", 58),)
 

@@ -48,7 +48,9 @@ def outputs(task, model, example):
 def test_labels_are_both_tags_of_each_type():
     examples = read("a B-PER\nb O\nc B-PER\n\nx B-LOC\ny I-LOC\nz B-LOC\n")
     assert Tag.labels_of(examples) == LABELS
-    assert Tag.balance(examples) == {"B-PER": 2, "B-LOC": 2, "O": 1, "I-LOC": 1}
+    assert Tag.balance(examples) == {"PER": 2, "LOC": 2}
+    assert Tag.balance(read("a B\nb I\nc B\n")) == {"entity": 2}
+    assert Tag.summary(examples) == {"words": 6, "outside": 1}
     assert Tag.labels_of(read("a B\nb I\nc B\n")) == ("B", "I", "O")
     with pytest.raises(UsageError, match="line 4: the only entity of type 'LOC' is here, too little to learn from"):
         Tag.labels_of(read("a B-PER\nb B-PER\n\nc B-LOC\nd I-LOC\n"))

@@ -212,6 +212,8 @@ def test_labels_and_their_balance():
     assert list(TASKS["classify"].balance(given).items()) == list(count_labels(given).items()) == [("b", 3), ("a", 2)]
     assert TASKS["regress"].labels_of(examples(1.0, 3.0)) == ("2.0", "1.0")
     assert TASKS["regress"].balance(examples(1.0, 3.0)) == {}
+    told = {"mean": 2.0, "deviation": 1.0, "least": 1.0, "most": 3.0}
+    assert TASKS["regress"].summary(examples(1.0, 3.0)) == told
 
 
 def test_labels_that_nothing_can_be_learnt_from():

@@ -17,6 +17,7 @@ Read before: `squad.py`, `windows.py`. Read next: `text2text.py`.
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -144,11 +145,17 @@ class Answer(Task):
         return () if all(example.label for example in examples) else (NONE,)
 
     @classmethod
-    def balance(cls, examples: Sequence[Example]) -> dict[str, int]:
-        """How many questions have an answer, and how many have none."""
-        answered = sum(bool(example.label) for example in examples)
-        counts = {"an answer": answered, NONE: len(examples) - answered}
-        return {kind: count for kind, count in sorted(counts.items(), key=lambda item: -item[1]) if count}
+    def summary(cls, examples: Sequence[Example]) -> dict[str, float]:
+        """How many `questions` there are, how many `without` an answer, and the `median` answer's characters."""
+        sizes = [len(example.label[0][0]) for example in examples if example.label]
+        return {"questions": len(examples), "without": len(examples) - len(sizes), "median": statistics.median(sizes)}
+
+    @classmethod
+    def guess(cls, examples: Sequence[Example]) -> tuple[str, Callable[[Example], tuple[tuple[str, int], ...]]]:
+        """No answer, or the whole text where every question has one."""
+        if all(example.label for example in examples):
+            return "the whole text", lambda example: ((example.texts[1], 0),)
+        return NONE, lambda example: ()
 
     def check_examples(self, examples: Sequence[Example]) -> None:
         """Raise a UsageError where a question has no answer while all had one in the training."""

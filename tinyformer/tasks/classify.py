@@ -6,7 +6,7 @@ Read before: `whole_texts.py`. Read next: `regress.py`.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,12 @@ class Classify(WholeTexts):
     def balance(cls, examples: Sequence[Example]) -> dict[str, int]:
         """How many examples there are of each class, the most common first."""
         return count_labels(examples)
+
+    @classmethod
+    def guess(cls, examples: Sequence[Example]) -> tuple[str, Callable[[Example], str]]:
+        """The commonest class."""
+        commonest = next(iter(count_labels(examples)))
+        return commonest, lambda example: commonest
 
     def check_examples(self, examples: Sequence[Example]) -> None:
         """Raise a UsageError where an example has a label that is not among those of the training; names both."""

@@ -80,6 +80,19 @@ class Regress(WholeTexts):
             )
         return repr(mean), repr(deviation)
 
+    @classmethod
+    def summary(cls, examples: Sequence[Example]) -> dict[str, float]:
+        """The `mean` and the `deviation` of the numbers, the `least` and the `most`."""
+        numbers = np.array([example.label for example in examples])
+        found = {"mean": numbers.mean(), "deviation": numbers.std(), "least": numbers.min(), "most": numbers.max()}
+        return {name: float(value) for name, value in found.items()}
+
+    @classmethod
+    def guess(cls, examples: Sequence[Example]) -> tuple[str, Callable[[Example], float]]:
+        """The mean."""
+        mean = cls.summary(examples)["mean"]
+        return "the mean", lambda example: mean
+
     def target(self, example: Example) -> float | None:
         """The number, in deviations from the mean."""
         return None if example.label is None else (float(example.label) - self.mean) / self.deviation

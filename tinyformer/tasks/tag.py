@@ -92,8 +92,20 @@ class Tag(Task):
 
     @classmethod
     def balance(cls, examples: Sequence[Example]) -> dict[str, int]:
-        """How many words have each tag, the most common first."""
-        return dict(collections.Counter(tag for example in examples for tag in example.label).most_common())
+        """How many entities there are of each type, the most common first; "entity" where none is named."""
+        found = (kind or "entity" for example in examples for kind, _, _ in entities.entities(example.label))
+        return dict(collections.Counter(found).most_common())
+
+    @classmethod
+    def summary(cls, examples: Sequence[Example]) -> dict[str, int]:
+        """How many `words` there are, and how many of them are `outside` of entities."""
+        tags = [tag for example in examples for tag in example.label]
+        return {"words": len(tags), "outside": tags.count(entities.OUTSIDE)}
+
+    @classmethod
+    def guess(cls, examples: Sequence[Example]) -> tuple[str, Callable[[Example], tuple[str, ...]]]:
+        """That every word is outside."""
+        return entities.OUTSIDE, lambda example: (entities.OUTSIDE,) * len(example.texts)
 
     def check_examples(self, examples: Sequence[Example]) -> None:
         """Raise a UsageError where a word has a tag that is not among those of the training; names both."""

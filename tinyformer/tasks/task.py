@@ -139,6 +139,20 @@ class Task(Objective):
         """How many examples there are of each label, the most common first; nothing where a task has none."""
         return {}
 
+    @classmethod
+    def summary(cls, examples: Sequence[Example]) -> dict[str, float]:
+        """What else there is to tell of the labels of examples, in figures."""
+        return {}
+
+    @classmethod
+    def guess(cls, examples: Sequence[Example]) -> tuple[str, Callable[[Example], Any]] | None:
+        """What to say of a text that was not read, knowing only the labels of other examples: to compare a model with.
+
+        Returns:
+            In words what is said, and the answer to an example; None where nothing is likely enough.
+        """
+        return None
+
     def check_examples(self, examples: Sequence[Example]) -> None:
         """Raise a UsageError where an example has a label that is not among those of the training; names both."""
         return

@@ -28,9 +28,10 @@ from typing import Any
 #               peak_flops_per_second of matrix products alone, both None after a short run
 # Of a fine-tuning, "start", "validation" and "end" say which task. Then "start" has, in place of tokens and references,
 # examples, rows (of the model), validation_examples, how many of these were cut, epochs, epoch_steps, balance (how many
-# examples each label has) and baseline (what always saying the commonest label reaches); "validation" has epoch and the
-# task's figures; and "end" has best (the figures of the weights that are kept, with their step and epoch) and report
-# (labels, and confusion: a row of counts for each label).
+# examples each label has, or entities each type), summary (figures of the labels to train on, as `Task.summary` has
+# them), guess and baseline (what always saying that reaches); "validation" has epoch and the task's figures; and "end"
+# has best (the figures of the weights that are kept, with their step and epoch) and report (labels, and confusion: a
+# row of counts for each label).
 # What a run has no figure for is None: bits per byte where not every token of the text is a target.
 Reporter = Callable[[dict[str, Any]], None]
 

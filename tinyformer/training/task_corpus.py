@@ -80,18 +80,16 @@ class TaskCorpus:
 
     @functools.cached_property
     def baseline(self) -> dict[str, float]:
-        """What always saying the commonest label would reach on the validation examples, where that can be said."""
-        if not self.balance:
+        """What knowing nothing (`Task.guess`) would reach on the validation examples, where that can be said."""
+        if self._guess is None:
             return {}
-        commonest = next(iter(self.balance))
-        if not isinstance(self.validation[0].label, str):
-            return {}
-        return self.objective.measure(self.validation, [commonest] * len(self.validation))
+        _, answer = self._guess
+        found = self.objective.measure(self.validation, [answer(example) for example in self.validation])
+        return {name: 0.0 if math.isnan(value) else value for name, value in found.items()}  # of always the same number
 
     @functools.cached_property
-    def balance(self) -> dict[str, int]:
-        """How many examples to train on there are of each label, the most common first."""
-        return self.objective.balance(self.train)
+    def _guess(self) -> tuple[str, Callable[[Example], Any]] | None:
+        return self.objective.guess(self.train)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -106,7 +104,9 @@ class TaskCorpus:
             "validation_examples": len(self.validation),
             "validation_cut": cut,
             "cut": sum(bool(row.cut) for row in self.rows),
-            "balance": self.balance,
+            "balance": self.objective.balance(self.train),
+            "summary": self.objective.summary(self.train),
+            "guess": self._guess and self._guess[0],
             "baseline": self.baseline,
         }
 
@@ -148,7 +148,7 @@ class TaskCorpus:
 
     def report(self, model: Any, workers: Workers, *, rows: int) -> dict[str, Any]:
         """What there is to tell of the best weights: `labels`, and `confusion`, a row of counts for each of them."""
-        if not self.baseline:
+        if not (self.objective.labels and isinstance(self.validation[0].label, str)):
             return {}
         answers, _ = self._answers(model, workers, rows, score=False)
         return confusion(self.objective, self.validation, answers)
