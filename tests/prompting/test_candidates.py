@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from asking import bpe, decoder, log_probability
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tinyformer.errors import TinyformerError, UsageError
 from tinyformer.prompting import Candidates, Template, Writer, options_for, tldr_options, writing
@@ -39,6 +41,65 @@ def test_a_prompt_and_its_answer_are_the_ids_of_the_whole_text(template, kind, t
     if kind != "bpe" or template != "{text}{label}":  # there, a word goes on with the answer
         assert read == prompt.encode()
     assert prompt.encode().startswith(read)
+
+
+PIECES = st.lists(
+    st.sampled_from([" ", " ", "\n", "\t", "\x1c", "\u3000", "a", "good", "day", "é", "1", "'", "s", "!"]), max_size=9
+)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """Byte pairs of a text in which white space stands in many ways, so that it is in many tokens."""
+    text = "a good  day,\n\n a\tday \n good\n  day's 's '  a! !\n! 1 11 \n\n\n a   a\n"
+    return bpe(tmp_path_factory.mktemp("bpe"), text * 30, 320)
+
+
+@given(PIECES, st.lists(PIECES.filter(bool), min_size=2, max_size=3, unique_by="".join))
+def test_any_prompt_and_any_answers_are_the_ids_of_the_whole_text(shared, prompt, answers):
+    prompt, labels = "".join(prompt), ["".join(answer) for answer in answers]
+    question = candidates(shared, "{text}{label}", labels).prepare(prompt)
+    newline = shared.encode("\n").tolist()  # begins what has nothing before it
+    for label, ids in zip(labels, question.answers):
+        whole = shared.encode(prompt + label).tolist()
+        assert [*question.prompt, *ids] in (whole, newline + whole)
+        assert len(ids)
+
+
+class Sayings:
+    """Stands for an imported tokenizer: some of its tokens go over a space, the longest one is taken."""
+
+    kind, vocabulary_size = "huggingface", 256
+    tokens = ("y good", "y ", *map(chr, range(1, 128)))
+
+    def encode_located(self, text, place):
+        ids, places, start = [], [], 0
+        while start < len(text):
+            number = next(i for i, token in enumerate(self.tokens) if text.startswith(token, start))
+            ids.append(number)
+            places.append((start, start := start + len(self.tokens[number])))
+        return np.array(ids), np.array(places).reshape(-1, 2)
+
+    def encode(self, text, place=""):
+        return self.encode_located(text, place)[0]
+
+
+def test_a_tokenizer_that_is_not_ours_reads_prompt_and_answer_together():
+    which = candidates(Sayings(), "{text} {label}", ("good", "bad"))
+    question = which.prepare("a day")
+    assert [Sayings.tokens[i] for i in question.prompt] == ["a", " ", "d", "a"]
+    assert [[Sayings.tokens[i] for i in ids] for ids in question.answers] == [["y good"], ["y ", "b", "a", "d"]]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "bytes", "chars"])
+def test_what_is_known_to_be_apart_is_not_read_together(kind, tokenizer, tmp_path):
+    """Each answer is encoded once, and not again with each of many prompts."""
+    if kind != "bpe":
+        (tmp_path / "text.txt").write_text("a good day => yes, no.:()\n")
+        tokenizer = make_tokenizer(kind, [tmp_path / "text.txt"])
+    which = candidates(tokenizer)
+    first, second = (which.prepare(which.template.query((text,))) for text in ("a good", "day"))
+    assert all(one is other for one, other in zip(first.answers, second.answers))
 
 
 def test_a_token_that_begins_in_the_prompt_counts_to_the_answer(tokenizer):

@@ -26,7 +26,7 @@ NORMALISATIONS = {
     "sum": "the sum, a longer label being less likely",
     "unconditional": "the sum, less that of the label after the template's cue alone",
 }
-_BEGINS_A_PIECE = re.compile(r"[ \n]\S")  # behind what is no white space, a tokenizer of ours cuts there
+_BEGINS_A_PIECE = re.compile(r" \S")  # whatever stands before it, byte pairs are cut there
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Candidates:
             TinyformerError: it cannot be encoded.
         """
         answers = [self.template.lead + label for label in self.labels]
-        if all(self._separate(prompt, answer) for answer in answers):
+        if all(map(self._separate, answers)):
             return Question(encoded(self.tokenizer, prompt, place), [*map(self._encoded, answers)])
         whole = [self.tokenizer.encode_located(prompt + answer, place) for answer in answers]
         rows = [np.asarray(ids, dtype=np.int64) for ids, _ in whole]
@@ -138,12 +138,10 @@ class Candidates:
             raise UsageError(f"the candidate {answer.strip()!r} has no token; leave it out, or call it by another name")
         return ids
 
-    def _separate(self, prompt: str, answer: str) -> bool:
-        """Whether the ids of both together are those of one and then those of the other, whatever they are."""
+    def _separate(self, answer: str) -> bool:
+        """Whether the ids of a prompt and this answer are those of one and then those of the other, for any prompt."""
         kind = self.tokenizer.kind
-        if kind in ("bytes", "chars"):
-            return True
-        return kind == "bpe" and not prompt[-1:].isspace() and bool(_BEGINS_A_PIECE.match(answer))
+        return kind in ("bytes", "chars") or (kind == "bpe" and bool(_BEGINS_A_PIECE.match(answer)))
 
 
 def encoded(tokenizer, prompt: str, place: str) -> np.ndarray:
