@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from asking import bpe, decoder, log_probability
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tinyformer.errors import TinyformerError, UsageError
@@ -56,6 +56,8 @@ def shared(tmp_path_factory):
 
 
 @given(PIECES, st.lists(PIECES.filter(bool), min_size=2, max_size=3, unique_by="".join))
+@example(["a go"], [["od day"], ["od a"]])
+@example(["a go"], [[" day"], ["od"]])
 def test_any_prompt_and_any_answers_are_the_ids_of_the_whole_text(shared, prompt, answers):
     prompt, labels = "".join(prompt), ["".join(answer) for answer in answers]
     question = candidates(shared, "{text}{label}", labels).prepare(prompt)
