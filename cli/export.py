@@ -17,6 +17,10 @@ def command(run: str, out: str) -> None:
     default is what transformers calls Arcee, and with a gate LLaMA. A model with a choice of parts that no family has
     is refused.
 
+    A run that was fine-tuned goes out with its head and the names of its labels: for AutoModelForSequenceClassification
+    (classify, pair, regress), AutoModelForTokenClassification (tag) or AutoModelForQuestionAnswering (answer). Its
+    tokenizer puts the marks around a text that the model is used to.
+
     The tokenizer of a run that was trained here goes out so that AutoTokenizer gives the same ids, with
     add_special_tokens=False. Text that spells a special token stays text there, too; to have <mask> read as the mask,
     call it with split_special_tokens=False. With --tokenizer chars, a character outside the vocabulary is an error
@@ -27,5 +31,5 @@ def command(run: str, out: str) -> None:
     """
     from ..interop import export_run
 
-    family = export_run(run, out, warn=lambda message: click.echo(f"warning: {message}", err=True))
-    click.echo(f"exported to {out} as {family.title} (model type {family.model_type!r} of transformers)", err=True)
+    family, opened_by = export_run(run, out, warn=lambda message: click.echo(f"warning: {message}", err=True))
+    click.echo(f"exported to {out} as {family.title} ({opened_by} of transformers)", err=True)

@@ -101,6 +101,7 @@ def test_it_is_fine_tuned(mode, task, tmp_path):
     pair = "on\t" if task == "pair" else ""
     (tmp_path / "train.tsv").write_text(f"on\t{pair}yes\noff\t{pair}no\n" * 6)
     options = ["--task", task, "--epochs", 1, "--out", tmp_path / "new"]
+    options += ["--prefix", "say: "] if task == "text2text" else []
     result = run("finetune", tmp_path / "a run", tmp_path / "train.tsv", *options)
     assert result.exit_code == 0, result.stderr
     first = tinyformer.load(tmp_path / "new" / "checkpoints" / "step-000000")
@@ -108,7 +109,24 @@ def test_it_is_fine_tuned(mode, task, tmp_path):
     assert np.array_equal(body.tokens.weight.numpy(), tinyformer.load(tmp_path / "a run").tokens.weight.numpy())
     assert len(output("predict", tmp_path / "new", tmp_path / "train.tsv").splitlines()) == 12
     exported = run("export", tmp_path / "new", "--out", tmp_path / "out")
-    assert exported.exit_code == (0 if task == "text2text" else 2)
+    assert exported.exit_code == 0, exported.stderr
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    kind, name = {
+        "pair": ("BERT", "BertForSequenceClassification"),
+        "classify": ("Arcee", "ArceeForSequenceClassification"),
+        "text2text": ("T5", "T5ForConditionalGeneration"),
+    }[task]
+    assert exported.stderr.endswith(f"exported to {tmp_path / 'out'} as {kind} ({name} of transformers)\n")
+    assert config["architectures"] == [name]
+    if task == "text2text":
+        assert config["prefix"] == "say: "
+        told = (
+            f"warning: {tmp_path / 'new'} puts 'say: ' before each text, and so has to whoever uses {tmp_path / 'out'}"
+        )
+        assert exported.stderr.splitlines()[0] == told
+        return
+    assert (config["id2label"], config["label2id"]) == ({"0": "no", "1": "yes"}, {"no": 0, "yes": 1})
+    assert (config["problem_type"], "prefix" in config) == ("single_label_classification", False)
 
 
 def test_it_is_trained_on_from(imported, tmp_path):
@@ -135,7 +153,7 @@ def test_a_directory_that_is_not_imported_yet_says_how(published):
 def test_what_goes_out_is_what_came_in(published, imported, tmp_path):
     result = run("export", imported, "--out", tmp_path / "new" / "out")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == f"exported to {tmp_path / 'new' / 'out'} as GPT-2 (model type 'gpt2' of transformers)\n"
+    assert result.stderr == f"exported to {tmp_path / 'new' / 'out'} as GPT-2 (GPT2LMHeadModel of transformers)\n"
     found = load_file(tmp_path / "new" / "out" / "model.safetensors")
     wanted = gpt2_arrays()
     assert found.keys() == wanted.keys()
@@ -154,7 +172,7 @@ def test_a_checkpoint_goes_out_too(imported, tmp_path):
 
 def test_a_run_of_ours_goes_out_as_what_it_is(trained, tmp_path):
     result = run("export", trained, "--out", tmp_path / "out")
-    assert result.stderr.endswith("as Arcee (model type 'arcee' of transformers)\n")
+    assert result.stderr.endswith("as Arcee (ArceeForCausalLM of transformers)\n")
     assert np.array_equal(
         tinyformer.load(tmp_path / "out")(np.array([[1, 2]])).numpy(),
         tinyformer.load(trained)(np.array([[1, 2]])).numpy(),

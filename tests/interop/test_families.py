@@ -1,14 +1,18 @@
 """What config.json and the names of tensors say, against what our models are then made of."""
 
+import re
+
 import pytest
 
 from tinyformer.errors import UsageError
+from tinyformer.interop import heads
 from tinyformer.interop.bert import BERT
 from tinyformer.interop.directory import family_of
 from tinyformer.interop.gpt2 import GPT2
-from tinyformer.interop.llama import LLAMA
+from tinyformer.interop.llama import ARCEE, LLAMA
 from tinyformer.interop.t5 import T5
 from tinyformer.models import resolve
+from tinyformer.tasks import TASKS
 
 
 class Named:
@@ -102,3 +106,22 @@ def test_the_family_of_a_model_of_ours():
     with pytest.raises(UsageError, match=r"the nearest is BERT, which does not have segments = 0$"):
         family_of(resolve(mode="encoder", vocabulary=9, segments=0))
     assert family_of(resolve(mode="encoder-decoder", vocabulary=9)).title == "T5"
+
+
+def test_every_head_of_every_family_has_a_class_of_theirs():
+    whole = {
+        "encoder": {"classify", "pair", "regress", "tag", "answer"},
+        "decoder": {"classify", "pair", "regress"},
+        "encoder-decoder": set(),
+    }
+    for family in (GPT2, BERT, T5, LLAMA, ARCEE):
+        mode = family.choices["mode"]
+        headed = {name for name, task in TASKS.items() if mode in task.modes} - {"text2text"}
+        assert headed == whole[mode]
+        for task in headed:
+            (name,) = heads.options(family, task, ["a", "b"])["architectures"]
+            assert re.fullmatch(
+                r"(Bert|GPT2|Llama|Arcee)For(Sequence|Token)Classification|BertForQuestionAnswering", name
+            )
+    with pytest.raises(UsageError, match="no class of transformers is a T5 with the head of the task classify"):
+        heads.options(T5, "classify", ["a", "b"])

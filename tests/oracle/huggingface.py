@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 
-from tinyformer.interop.directory import FAMILIES
+from tinyformer.interop.directory import family_of
 from tinyformer.interop.table import to_theirs
 
 torch.set_num_threads(1)  # matrices this small only get slower with more
@@ -141,8 +141,7 @@ def saved(model, folder, **how):
 
 def our_arrays(model, values):
     """Arrays that belong to our parameters, under their names and in their layout."""
-    family = next(f for f in FAMILIES.values() if not f.differences(model.config))
-    return to_theirs(family.rows(model.config), values)
+    return to_theirs(family_of(model.config).rows(model.config), values)
 
 
 def close(ours, theirs, tolerance, what="", *, noise=0.0):

@@ -45,7 +45,7 @@ def test_bert_for_token_classification(seed, tmp_path):
     count = 3 + seed % 4
     theirs, rng = bert(seed, with_labels(transformers.BertForTokenClassification, count))
     make = maker("tag", tuple(f"B-{i}" for i in range(count)))
-    model = with_head(theirs, make, tmp_path, "classifier")
+    model = with_head(theirs, make, tmp_path)
     ids, mask, segments = drawn(rng, model.config, full=False)
     targets = rng.integers(0, count, mask.shape).astype(np.int32)
     weights = (mask & (rng.random(mask.shape) < 0.6)).astype(np.float32)
@@ -57,7 +57,7 @@ def test_bert_for_token_classification(seed, tmp_path):
     task = make(model.config)
     probabilities = np.concatenate(task.outputs(model, batch))
     close(probabilities, out.logits[torch.tensor(weights) > 0].softmax(-1), 1e-5)
-    compare_gradients(model, theirs, task.loss(model, batch), out.loss, "classifier")
+    compare_gradients(model, task, theirs, task.loss(model, batch), out.loss)
 
 
 @pytest.mark.parametrize("full", [True, False])
@@ -65,7 +65,7 @@ def test_bert_for_token_classification(seed, tmp_path):
 def test_bert_for_question_answering(seed, full, tmp_path):
     theirs, rng = bert(seed, transformers.BertForQuestionAnswering)
     make = maker("answer")
-    model = with_head(theirs, make, tmp_path, "qa_outputs")
+    model = with_head(theirs, make, tmp_path)
     ids, mask, segments = drawn(rng, model.config, full=full)
     targets = rng.integers(0, mask.sum(axis=1)[:, None], (ROWS, 2)).astype(np.int32)
     start, end = torch.tensor(targets).long().T
@@ -81,4 +81,4 @@ def test_bert_for_question_answering(seed, full, tmp_path):
         hidden = ~torch.tensor(mask)
         logits = (out.start_logits.masked_fill(hidden, -torch.inf), out.end_logits.masked_fill(hidden, -torch.inf))
         their_loss = (F.cross_entropy(logits[0], start) + F.cross_entropy(logits[1], end)) / 2
-    compare_gradients(model, theirs, task.loss(model, batch), their_loss, "qa_outputs")
+    compare_gradients(model, task, theirs, task.loss(model, batch), their_loss)

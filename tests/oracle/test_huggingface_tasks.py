@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from huggingface import bert, close, gpt2, our_arrays, randomised, saved
+from huggingface import bert, close, family_of, gpt2, randomised, saved
 
 from tinyformer import interop, nn
+from tinyformer.interop import heads
+from tinyformer.interop.table import from_theirs, to_theirs
 from tinyformer.objectives import Batch
 from tinyformer.tasks import TASKS, Row
 from tinyformer.text import make_tokenizer, special_tokens
@@ -22,34 +24,34 @@ SEEDS = range(8)
 ROWS = 5
 
 
-def with_head(theirs, task, folder, linear):
-    """Our body and head with their weights; `linear` is what they call the head's last map."""
+def names_of(model, task):
+    return heads.rows(family_of(model.config), model.config, task.name)
+
+
+def with_head(theirs, task, folder):
+    """Our body and head with their weights."""
     body = interop.read_model(saved(theirs, folder), warn=lambda message: None)
     model = task(body.config).model(body, nn.Initializer())
-    state = theirs.state_dict()
-    model.head.output.weight.array[...] = state[f"{linear}.weight"].numpy().T
-    if model.head.output.bias is not None:
-        model.head.output.bias.array[...] = state[f"{linear}.bias"].numpy()
+    state, parameters = theirs.state_dict(), model.parameters()
+    for row in names_of(model, task(body.config)):
+        if row.ours.startswith("head."):
+            parameters[row.ours].array[...] = from_theirs(row, state[row.theirs].numpy())
     return model
 
 
-def compare_gradients(model, theirs, loss, their_loss, linear):
+def compare_gradients(model, task, theirs, loss, their_loss):
     loss.backward()
     their_loss.backward()
     close(np.asarray(loss.numpy())[None], their_loss[None], 1e-5, "loss")
-    zeros = {name: np.zeros(p.shape, np.float32) for name, p in model.body.parameters().items()}
-    body = {name: zeros[name] if p.grad is None else p.grad for name, p in model.body.parameters().items()}
-    found = our_arrays(model.body, body)
-    found[f"{linear}.weight"] = model.head.output.weight.grad.T
-    if model.head.output.bias is not None:
-        found[f"{linear}.bias"] = model.head.output.bias.grad
+    ours = {name: np.zeros(p.shape, np.float32) if p.grad is None else p.grad for name, p in model.parameters().items()}
+    found = to_theirs(names_of(model, task), ours)
     gradients = {name: p.grad for name, p in theirs.named_parameters() if p.grad is not None}
     largest = max(float(gradient.abs().max()) for gradient in gradients.values())
-    assert f"{linear}.weight" in gradients
+    assert gradients.keys() == found.keys()
     for name, gradient in gradients.items():
         close(found[name], gradient, 1e-4, name, noise=3e-7 * largest)
-    for name in found.keys() - gradients.keys():  # pretraining heads, which no task reaches
-        assert not found[name].any(), name
+    for name in ours.keys() - {row.ours for row in names_of(model, task)}:  # pretraining heads, which no task reaches
+        assert not ours[name].any(), name
 
 
 def ragged(rng, length):
@@ -89,7 +91,7 @@ def test_bert_for_sequence_classification(seed, name, tmp_path):
     kind = transformers.BertForSequenceClassification
     theirs, rng = bert(seed, lambda config: sequence_classifier(kind, config, count))
     make = maker(name.split()[0], () if regress else tuple(map(str, range(count))))
-    model = with_head(theirs, make, tmp_path, "classifier")
+    model = with_head(theirs, make, tmp_path)
     assert model.head.pooler is None
     labels = rng.normal(size=ROWS).astype(np.float32) if regress else rng.integers(0, count, ROWS).astype(np.int32)
     batch = drawn_batch(rng, model.config, labels, texts=texts)
@@ -99,7 +101,7 @@ def test_bert_for_sequence_classification(seed, name, tmp_path):
     out = theirs(torch.tensor(batch.inputs), **given, labels=torch.tensor(labels if regress else labels.astype(int)))
     task = make(model.config)
     close(model(batch.inputs, **batch.keywords).numpy(), out.logits, 1e-5)
-    compare_gradients(model, theirs, task.loss(model, batch), out.loss, "classifier")
+    compare_gradients(model, task, theirs, task.loss(model, batch), out.loss)
 
 
 @pytest.mark.parametrize("auxiliary", [0.0, 0.5])
@@ -114,7 +116,7 @@ def test_gpt2_for_sequence_classification(seed, name, auxiliary, tmp_path):
     drawn.config.update(tied | {"num_labels": count, "pad_token_id": 0})
     theirs = randomised(transformers.GPT2ForSequenceClassification(drawn.config), rng)
     make = maker(name, () if regress else tuple(map(str, range(count))))
-    model = with_head(theirs, make, tmp_path, "score")
+    model = with_head(theirs, make, tmp_path)
     task = make(model.config, auxiliary=auxiliary)
     labels = rng.normal(size=ROWS).astype(np.float32) if regress else rng.integers(0, count, ROWS).astype(np.int32)
     batch = drawn_batch(rng, model.config, labels)
@@ -130,7 +132,7 @@ def test_gpt2_for_sequence_classification(seed, name, auxiliary, tmp_path):
         their_loss = their_loss + auxiliary * sum(written) / len(written)
         rows = [Row(batch.inputs[row, :n], target=labels[row]) for row, n in enumerate(lengths)]
         batch = task.corrupt(rows)
-    compare_gradients(model, theirs, task.loss(model, batch), their_loss, "score")
+    compare_gradients(model, task, theirs, task.loss(model, batch), their_loss)
 
 
 def sequence_classifier(kind, config, count):

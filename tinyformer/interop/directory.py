@@ -18,10 +18,11 @@ import numpy as np
 from .. import files, models
 from ..errors import TinyformerError, UsageError
 from ..text import Tokenizer, load_tokenizer
-from ..training import checkpoint, choices, data, rundir, tensorfile
+from ..training import checkpoint, choices, data, finetuning, rundir, tensorfile
 from ..training.config import RunConfig
 from ..training.fingerprint import fingerprint
 from ..training.outline import Unallocated
+from . import heads
 from . import tokenizer as tokenizers
 from .bert import BERT
 from .family import Family, Options
@@ -128,16 +129,19 @@ def write_run(run: rundir.Run, model: models.Model, tokenizer: Tokenizer) -> Non
     run.write_config(config)
 
 
-def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> Family:
+def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> tuple[Family, str]:
     """Write a run as a Hugging Face directory, which transformers opens.
+
+    A run that was fine-tuned goes out with its head, its labels, and a tokenizer that lays texts out as it read them.
 
     Args:
         path: of the run, or of one of its checkpoints.
         out: the directory; new or empty. It appears whole or not at all.
-        warn: told of checkpoints that are damaged and were passed over, and of characters that the tokenizer lacks.
+        warn: told of checkpoints that are damaged and were passed over, of characters that the tokenizer lacks, and of
+            a prefix.
 
     Returns:
-        The family that the model is of.
+        The family that the model is of, and the class of transformers that opens it.
 
     Raises:
         UsageError: the model is of no family, or `out` is not empty.
@@ -148,19 +152,23 @@ def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> Fami
         raise UsageError(f"{out} exists and is not empty; choose a new --out")
     if out == Path.cwd():
         raise UsageError("--out is the directory that you are in, which a whole one would replace; name one inside it")
-    if (task := run.config().task) not in (None, "text2text"):
-        origin = run.config().init_from
-        raise UsageError(
-            f"{path} was fine-tuned for the task {task}, and its head cannot be written; export {origin}, with which "
-            "it began"
-        )
-    config = data.model_config(run.config())
-    family = family_of(config)
+    settings = run.config()
+    config = data.model_config(settings)
+    family, rows = family_of(config), None
     weights = checkpoint.load_weights(path, on_damage=warn)[0]
     tokenizer = load_tokenizer(run.tokenizer_file)
-    contents = {name: [_json(content)] for name, content in tokenizers.write(tokenizer, config).items()}
-    options = options_for(family, config, tokenizer) | {"dtype": run.config().dtype}
-    contents |= {CONFIG: [_json(options)], SINGLE: _encode(family.rows(config), weights)}
+    options = options_for(family, config, tokenizer) | {"dtype": settings.dtype}
+    if headed := settings.task not in (None, "text2text"):
+        task = finetuning.open_task(run, settings)
+        options |= heads.options(family, task.name, task.labels)
+        rows = heads.rows(family, config, task.name)
+        if task.name == "regress":
+            weights = heads.in_units(weights, task.mean, task.deviation)
+    if settings.prefix:
+        options["prefix"] = settings.prefix
+        warn(f"{path} puts {settings.prefix!r} before each text, and so has to whoever uses {out}")
+    contents = {name: [_json(content)] for name, content in tokenizers.write(tokenizer, config, headed=headed).items()}
+    contents |= {CONFIG: [_json(options)], SINGLE: _encode(rows or family.rows(config), weights)}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -168,7 +176,7 @@ def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> Fami
     files.write_directory(out, contents, alone=False)
     if remark := tokenizers.remark(tokenizer):
         warn(remark)
-    return family
+    return family, options["architectures"][0]
 
 
 def family_of(config: models.ModelConfig) -> Family:

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import TinyformerError, UsageError
 from ..models import ModelConfig
+from ..tasks.encoding import BETWEEN
 from ..text import BPETokenizer, ByteTokenizer, CharTokenizer, Tokenizer
 from ..text.bpe import PIECE
 from ..text.huggingface import HuggingFaceTokenizer, byte_letters, from_older_files, portable
@@ -50,12 +51,14 @@ def read(directory: Path, vocabulary: int) -> HuggingFaceTokenizer:
         raise TinyformerError(f"the tokenizer in {directory} cannot be used: {error}") from error
 
 
-def write(tokenizer: Tokenizer, config: ModelConfig) -> dict[str, Any]:
+def write(tokenizer: Tokenizer, config: ModelConfig, *, headed: bool = False) -> dict[str, Any]:
     """The JSON contents of the files that make AutoTokenizer give our ids.
 
     Args:
         tokenizer: any of ours, or one that was imported, which goes out as it came.
         config: of the model that it is for.
+        headed: whether the model has a head for a task. A decoder's is asked at the end token, which the tokenizer then
+            puts behind a text, and a line break between two.
 
     Raises:
         UsageError: two tokens of a "bpe" spell the same, which the format has no room for; or special tokens were added
@@ -67,8 +70,11 @@ def write(tokenizer: Tokenizer, config: ModelConfig) -> dict[str, Any]:
                 f"{', '.join(added)} were added to an imported tokenizer, which goes out only as it came in"
             )
         made = _settings(tokenizer, config) | {"split_special_tokens": False}  # the default there
-        return {FILE: tokenizer.definition, SETTINGS: tokenizer.settings or made}
-    return {FILE: _definition(tokenizer, config.mode), SETTINGS: _settings(tokenizer, config)}
+        definition = tokenizer.definition
+        if headed and config.mode == "decoder":
+            definition = definition | {"post_processor": _template(tokenizer, config.mode, headed=True)}
+        return {FILE: definition, SETTINGS: tokenizer.settings or made}
+    return {FILE: _definition(tokenizer, config.mode, headed), SETTINGS: _settings(tokenizer, config)}
 
 
 def remark(tokenizer: Tokenizer) -> str | None:
@@ -116,7 +122,7 @@ def _settings(tokenizer: Tokenizer, config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _definition(tokenizer: Tokenizer, mode: str) -> dict[str, Any]:
+def _definition(tokenizer: Tokenizer, mode: str, headed: bool) -> dict[str, Any]:
     """The content of tokenizer.json for one of ours."""
     if isinstance(tokenizer, CharTokenizer):
         vocabulary = {character: i for i, character in enumerate(tokenizer.characters)}
@@ -142,7 +148,7 @@ def _definition(tokenizer: Tokenizer, mode: str) -> dict[str, Any]:
         "added_tokens": added,
         "normalizer": None,
         "pre_tokenizer": before,
-        "post_processor": _template(tokenizer, mode),
+        "post_processor": _template(tokenizer, mode, headed=headed),
         "decoder": after,
         "model": model,
     }
@@ -166,14 +172,21 @@ def _split(pattern: str) -> dict[str, Any]:
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
-def _template(tokenizer: Tokenizer, mode: str) -> dict[str, Any] | None:
-    """What `add_special_tokens` puts around one text and around two: as the mode's models read them."""
-    roles = _roles(tokenizer, mode)
+def _template(tokenizer: Tokenizer, mode: str, *, headed: bool = False) -> dict[str, Any] | None:
+    """What `add_special_tokens` puts around one text and around two: as the mode's models read them.
+
+    Of a decoder, that is one with a head.
+    """
     names = {i: name for name, i in tokenizer.special_tokens.items()}
-    if mode == "encoder" and {"cls", "sep"} <= roles.keys():
+    marks = {role: (names[i], [i]) for role, i in _roles(tokenizer, mode).items()}
+    if mode == "encoder" and {"cls", "sep"} <= marks.keys():
         one, two = ("cls", 0, "sep"), ("cls", 0, "sep", 1, "sep")
-    elif mode == "encoder-decoder" and "end" in roles:
+    elif mode == "encoder-decoder" and "end" in marks:
         one, two = (0, "end"), (0, "end", 1, "end")
+    elif mode == "decoder" and headed:
+        end, between = (("end",) if "end" in marks else ()), _ids_of(tokenizer, BETWEEN)
+        marks["between"] = BETWEEN, between
+        one, two = (0, *end), (0, *(("between",) if between else ()), 1, *end)
     else:
         return None
 
@@ -185,9 +198,17 @@ def _template(tokenizer: Tokenizer, mode: str) -> dict[str, Any] | None:
             if isinstance(item, int):
                 found.append({"Sequence": {"id": "AB"[item], "type_id": kind}})
             else:
-                found.append({"SpecialToken": {"id": names[roles[item]], "type_id": kind}})
+                found.append({"SpecialToken": {"id": marks[item][0], "type_id": kind}})
         return found
 
-    used = {names[roles[item]]: roles[item] for item in two if isinstance(item, str)}
-    special = {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in used.items()}
+    used = dict(marks[item] for item in two if isinstance(item, str))
+    special = {name: {"id": name, "ids": ids, "tokens": [name] * len(ids)} for name, ids in used.items()}
     return {"type": "TemplateProcessing", "single": pieces(one), "pair": pieces(two), "special_tokens": special}
+
+
+def _ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of a text; none where the tokenizer cannot represent it, and so was never asked to."""
+    try:
+        return tokenizer.encode(text, "a text").tolist()
+    except TinyformerError:
+        return []

@@ -1,0 +1,89 @@
+"""Heads of fine-tuned models as transformers writes them down: its classes, its names, what config.json says of labels.
+
+BERT's head for whole texts keeps the pooler with the body; those for tokens come without one. Decoders have a linear
+map without a bias. What a model was pretrained to say, its words, has no place beside a head there, and is left out.
+
+Read before: `family.py`, `tinyformer/tasks/heads.py`. Read next: `directory.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import UsageError
+from ..models import ModelConfig
+from ..training.checkpoint import BODY
+from .family import Family
+from .table import Row, linear
+
+# Of a task: the end of the class's name, and what it calls the head's linear map on an encoder.
+_KINDS = {
+    "classify": ("ForSequenceClassification", "classifier"),
+    "pair": ("ForSequenceClassification", "classifier"),
+    "regress": ("ForSequenceClassification", "classifier"),
+    "tag": ("ForTokenClassification", "classifier"),
+    "answer": ("ForQuestionAnswering", "qa_outputs"),
+}
+_CLASSES = {"bert": "Bert", "gpt2": "GPT2", "llama": "Llama", "arcee": "Arcee"}
+_POOLER, _SCORE = "bert.pooler.dense", "score"
+
+
+def rows(family: Family, config: ModelConfig, task: str) -> list[Row]:
+    """The table of names of a body with a head."""
+    whole = _KINDS[task][0] == "ForSequenceClassification"
+    gone = family.heads if whole else (*family.heads, _POOLER)
+    body = [row for row in family.rows(config) if not row.theirs.startswith(gone)]
+    found = [dataclasses.replace(row, ours=BODY + row.ours) for row in body]
+    if config.mode == "decoder":
+        return [*found, *linear("head.output", _SCORE, bias=False)]
+    if whole and not config.next_sentence:
+        found += linear("head.pooler", _POOLER)
+    return [*found, *linear("head.output", _KINDS[task][1])]
+
+
+def options(family: Family, task: str, labels: Sequence[str]) -> dict[str, Any]:
+    """What config.json says of a head: the class that opens it, the names of its scores, and what they are.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    if task not in _KINDS or family.model_type not in _CLASSES:
+        raise UsageError(f"no class of transformers is a {family.title} with the head of the task {task}")
+    found: dict[str, Any] = {"architectures": [_CLASSES[family.model_type] + _KINDS[task][0]]}
+    if task == "answer":
+        return found
+    names = [task] if task == "regress" else list(labels)
+    found |= {"id2label": {str(i): name for i, name in enumerate(names)}}
+    found |= {"label2id": {name: i for i, name in enumerate(names)}}
+    kinds = {"tag": None, "regress": "regression"}
+    return found | {"problem_type": kinds.get(task, "single_label_classification")}
+
+
+def in_units(weights: Mapping[str, np.ndarray], mean: float, deviation: float) -> dict[str, np.ndarray]:
+    """The weights of a model whose score is the number itself, and not how many deviations it is from the mean.
+
+    Args:
+        weights: of a body and a head with one score.
+        mean: of the numbers that were trained on.
+        deviation: of the same.
+
+    Raises:
+        UsageError: no bias could take the mean up.
+    """
+    found = dict(weights)
+    weight = found["head.output.weight"] = weights["head.output.weight"] * np.asarray(deviation, np.float32)
+    if "head.output.bias" in weights:
+        found["head.output.bias"] = (weights["head.output.bias"] * deviation + mean).astype(weight.dtype)
+    elif (name := f"{BODY}stack.norm.bias") in weights:  # w (h + m w / w²) = w h + m, and nothing else reads h
+        whole = weight[:, 0].astype(np.float64)
+        found[name] = (weights[name] + mean * whole / (whole @ whole)).astype(weight.dtype)
+    elif mean:
+        raise UsageError(
+            f"the numbers that were trained on have the mean {mean:g}, and such a decoder of transformers has no bias "
+            "to take it up; fine-tune an encoder, or on numbers whose mean is 0"
+        )
+    return found
