@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..generation.options import TEMPERATURES, Options
-from .app import Command, Name, print_json
+from .app import Choice, Command, Name, print_json
 from .figures import printable
 from .runs import given_text, load_language_model, source_prefix, without_line_end
 
@@ -51,6 +51,9 @@ def _option(name: str, kind: type, help_: str, default_text: str | bool = True, 
     show_default="echo; no-echo for an encoder-decoder",
     help="Print the prompt before the text; a source, with a tab behind.",
 )
+@click.option(
+    "--backend", type=Choice(["auto", "numpy", "cupy"]), default="auto", show_default=True, help="The CPU or a GPU."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per text, when all are complete.")
 @click.pass_context
 def command(
@@ -61,6 +64,7 @@ def command(
     greedy: bool,
     stop: tuple[str, ...],
     echo: bool | None,
+    backend: str,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -84,7 +88,7 @@ def command(
     from ..generation import generate
     from ..text.special import SPELLINGS
 
-    model, tokenizer = load_language_model(run)
+    model, tokenizer = load_language_model(run, backend)
     answers = model.config.mode == "encoder-decoder"
     if answers and any(mask.encode() in start for mask in SPELLINGS["mask"] if mask not in tokenizer.special_tokens):
         click.echo("warning: a mask in the prompt is plain text to this model; tinyformer fill fills it in", err=True)

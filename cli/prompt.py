@@ -48,6 +48,9 @@ NORMALISATIONS = ("token", "byte", "sum", "unconditional")  # `prompting` explai
 @click.option("--text", metavar="COLUMN", help="The texts' column, of a CSV or JSONL file, or one with a header.")
 @click.option("--pair", metavar="COLUMN", help="That of the second texts.")
 @click.option("--label", metavar="COLUMN", help="That of the labels.")
+@click.option(
+    "--backend", type=Choice(["auto", "numpy", "cupy"]), default="auto", show_default=True, help="The CPU or a GPU."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each K.")
 @click.option("--answers", is_flag=True, help="Print one JSON object for each answer; FILE then needs no labels.")
 @click.option("--show", is_flag=True, help="Print one prompt, of the most shots, and stop.")
@@ -206,7 +209,7 @@ def _answerer(run: str, template: Any, labels: list[str] | None, given: dict[str
         options = replace(options, top_k=given["top_k"], temperature=1.0)
     if given["stop"]:
         options = replace(options, stop=tuple(_bytes(unescaped(text)) for text in given["stop"]))
-    model, tokenizer = load_language_model(run)
+    model, tokenizer = load_language_model(run, given["backend"])
     if model.config.mode != "decoder":
         raise click.UsageError(
             f"{run} is an {model.config.mode}, which does not go on with a text; prompts are for a decoder (GPT), and "

@@ -24,7 +24,7 @@ def load_run(path: str, backend: str = "auto") -> tuple[Any, Any]:
     return model, load_tokenizer(run.tokenizer_file)
 
 
-def load_language_model(path: str) -> tuple[Any, Any]:
+def load_language_model(path: str, backend: str = "auto") -> tuple[Any, Any]:
     """As `load_run`, of a model that predicts tokens: one with a head for a task has another use."""
     from ..training.rundir import open_run
 
@@ -33,7 +33,7 @@ def load_language_model(path: str) -> tuple[Any, Any]:
             f"{path} was fine-tuned for the task {task}, and writes no text; use it with: tinyformer predict "
             f"{shlex.quote(path)} FILE"
         )
-    return load_run(path)
+    return load_run(path, backend)
 
 
 def source_prefix(path: str) -> bytes:
