@@ -40,6 +40,15 @@ def test_python_prints_what_its_comments_say(code, runs):
     assert printed.getvalue().strip() == expected or not shown
 
 
+def test_a_text_that_goes_on_is_shown_from_its_beginning(runs, capsys):
+    (code,) = (code for code in blocks("python") if "generate_texts" in code)
+    exec(compile(code, "README.md", "exec"), {})
+    (prompt,) = re.findall(r'b"(.+?)"', code)
+    shown = capsys.readouterr().out
+    assert shown.startswith(prompt)
+    assert len(shown) > len(prompt) + 1
+
+
 COMMANDS = [
     line.partition("#")[0].strip()
     for block in blocks("console")
