@@ -75,9 +75,9 @@ def in_units(weights: Mapping[str, np.ndarray], mean: float, deviation: float) -
         UsageError: no bias could take the mean up.
     """
     found = dict(weights)
-    weight = found["head.output.weight"] = weights["head.output.weight"] * np.asarray(deviation, np.float32)
+    weight = found["head.output.weight"] = weights["head.output.weight"] * deviation
     if "head.output.bias" in weights:
-        found["head.output.bias"] = (weights["head.output.bias"] * deviation + mean).astype(weight.dtype)
+        found["head.output.bias"] = weights["head.output.bias"] * deviation + mean
     elif (name := f"{BODY}stack.norm.bias") in weights:  # w (h + m w / w²) = w h + m, and nothing else reads h
         whole = weight[:, 0].astype(np.float64)
         found[name] = (weights[name] + mean * whole / (whole @ whole)).astype(weight.dtype)

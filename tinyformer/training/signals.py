@@ -1,8 +1,8 @@
 """Ctrl-C, SIGTERM, and SIGHUP of a closed terminal: the first asks the loop to save and leave, the second leaves at
 once.
 
-A handler may run between any two instructions, so it only notes the signal and tells the user; the loop looks
-between steps, where everything is in order. Read next: `trainer.py`.
+A handler may run between any two instructions, so it only notes the signal and tells the user; the loop looks between
+steps, and between the batches of a validation, where everything is in order. Read next: `trainer.py`.
 """
 
 from __future__ import annotations
