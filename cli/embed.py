@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .app import Choice, Command, Name, print_json
-from .runs import done_with, given_lines, load_run, threads_for, warn
+from .runs import backend_option, done_with, given_lines, load_run, threads_for, warn
 
 
 @click.command(cls=Command)
@@ -25,9 +25,7 @@ from .runs import done_with, given_lines, load_run, threads_for, warn
 @click.option("--text", type=Name(), metavar="COLUMN", help="Column of the text.", show_default="text")
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Texts computed at once.")
 @click.option("--threads", type=click.IntRange(1), show_default="all cores", help="Batches at once, on the CPU.")
-@click.option(
-    "--backend", type=Choice(["auto", "numpy", "cupy"]), default="auto", show_default=True, help="The CPU or a GPU."
-)
+@backend_option
 def command(
     run: str,
     file: str,

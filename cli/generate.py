@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from ..generation.options import TEMPERATURES, Options
-from .app import Choice, Command, Name, print_json
+from .app import Command, Name, print_json
 from .figures import printable
-from .runs import given_text, load_language_model, source_prefix, without_line_end
+from .runs import backend_option, given_text, load_language_model, source_prefix, without_line_end
 
 _DEFAULTS = Options()
 
@@ -51,9 +51,7 @@ def _option(name: str, kind: type, help_: str, default_text: str | bool = True, 
     show_default="echo; no-echo for an encoder-decoder",
     help="Print the prompt before the text; a source, with a tab behind.",
 )
-@click.option(
-    "--backend", type=Choice(["auto", "numpy", "cupy"]), default="auto", show_default=True, help="The CPU or a GPU."
-)
+@backend_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per text, when all are complete.")
 @click.pass_context
 def command(

@@ -8,6 +8,7 @@ import click
 
 from .app import Choice, Command, Name, print_json
 from .figures import counted, number, percent
+from .runs import backend_option
 
 MOST_CANDIDATES = 64  # labels that are taken for candidates without being asked
 NORMALISATIONS = ("token", "byte", "sum", "unconditional")  # `prompting` explains them
@@ -48,9 +49,7 @@ NORMALISATIONS = ("token", "byte", "sum", "unconditional")  # `prompting` explai
 @click.option("--text", metavar="COLUMN", help="The texts' column, of a CSV or JSONL file, or one with a header.")
 @click.option("--pair", metavar="COLUMN", help="That of the second texts.")
 @click.option("--label", metavar="COLUMN", help="That of the labels.")
-@click.option(
-    "--backend", type=Choice(["auto", "numpy", "cupy"]), default="auto", show_default=True, help="The CPU or a GPU."
-)
+@backend_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each K.")
 @click.option("--answers", is_flag=True, help="Print one JSON object for each answer; FILE then needs no labels.")
 @click.option("--show", is_flag=True, help="Print one prompt, of the most shots, and stop.")

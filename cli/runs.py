@@ -11,6 +11,12 @@ from typing import IO, Any
 
 import click
 
+from .app import Choice
+
+backend_option = click.option(
+    "--backend", type=Choice(["auto", "numpy", "cupy"]), default="auto", show_default=True, help="The CPU or a GPU."
+)
+
 
 def load_run(path: str, backend: str = "auto") -> tuple[Any, Any]:
     """The model and the tokenizer of a run directory or of one of its checkpoints."""

@@ -54,7 +54,7 @@ def use(monkeypatch):
 
     def put(model, tokenizer):
         for command in (fill, generate):
-            monkeypatch.setattr(command, "load_language_model", lambda path: (model, tokenizer))
+            monkeypatch.setattr(command, "load_language_model", lambda path, backend="auto": (model, tokenizer))
         monkeypatch.setattr(generate, "source_prefix", lambda path: b"")
 
     return put

@@ -244,7 +244,6 @@ def test_a_run_is_measured_on_other_examples(finetuned, folder):
             "was fine-tuned for the task classify, and writes no text; use it with: ",
         ),
         (["fill", "RUN", "a <mask> day"], "was fine-tuned for the task classify, and writes no text; use it with: "),
-        (["export", "RUN", "--out", "exported"], "its head cannot be written; export "),
         (["evaluate", "RUN", "train.tsv", "--stride", "3"], "--stride belongs to decoders"),
         (["train", "--resume", "RUN", "--devices", "2"], "fine-tuning takes one GPU; leave --devices 2 out"),
     ],
