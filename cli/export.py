@@ -13,9 +13,9 @@ from .app import Command, Name
 def command(run: str, out: str) -> None:
     """Write the run directory RUN as a Hugging Face directory, which transformers opens.
 
-    A GPT-2, BERT or T5 goes out as such, whether it was imported or trained here; a decoder as `train` makes it by
-    default is what transformers calls Arcee, and with a gate LLaMA. A model with a choice of parts that no family has
-    is refused.
+    A GPT-2, BERT or T5 goes out as such, whether it was imported or trained here; an encoder as `train` makes it by
+    default is what transformers calls RoFormer, a decoder is Arcee, and with a gate LLaMA. A model with a choice of
+    parts that no family has is refused.
 
     A run that was fine-tuned goes out with its head and the names of its labels: for AutoModelForSequenceClassification
     (classify, pair, regress), AutoModelForTokenClassification (tag) or AutoModelForQuestionAnswering (answer). Its

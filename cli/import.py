@@ -16,9 +16,9 @@ from .figures import counted
 def command(directory: str, out: str) -> None:
     """Make a run directory out of the Hugging Face directory DIRECTORY.
 
-    It may be of a GPT-2, a BERT, a T5 (1.0 or 1.1), a LLaMA or an Arcee. Not supported are other families that build
-    on these, such as mT5 and RoBERTa, and of LLaMA the models with grouped-query attention or with rotary angles that
-    are scaled or have another base than 10000, such as Llama 3.
+    It may be of a GPT-2, a BERT, a RoFormer, a T5 (1.0 or 1.1), a LLaMA or an Arcee. Not supported are other families
+    that build on these, such as mT5 and RoBERTa, and of LLaMA the models with grouped-query attention or with rotary
+    angles that are scaled or have another base than 10000, such as Llama 3.
 
     It needs config.json, model.safetensors (or its shards) and tokenizer.json (or what stood for it earlier: vocab.txt,
     or vocab.json and merges.txt); the tokenizer needs the extra tinyformer[hf]. Weights in 16 bits become float32. The

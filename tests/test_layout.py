@@ -34,7 +34,7 @@ OUTSIDE = {
     "cupyx": ("backends.cupy",),
     "ml_dtypes": ("backends.cupy",),
     "cuda": ("backends.cupy",),
-    "einops": ("einops_backend", "nn", "models"),
+    "einops": ("einops_backend", "nn", "models", "interop"),
     "click": ("cli",),
     "rich": ("cli.view",),
     "regex": ("text",),

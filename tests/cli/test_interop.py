@@ -112,7 +112,7 @@ def test_it_is_fine_tuned(mode, task, tmp_path):
     assert exported.exit_code == 0, exported.stderr
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     kind, name = {
-        "pair": ("BERT", "BertForSequenceClassification"),
+        "pair": ("RoFormer", "RoFormerForSequenceClassification"),
         "classify": ("Arcee", "ArceeForSequenceClassification"),
         "text2text": ("T5", "T5ForConditionalGeneration"),
     }[task]
@@ -253,7 +253,7 @@ def test_what_failed_exports_left_under_other_names_is_not_touched(imported, tmp
 @pytest.mark.parametrize(
     ("spoil", "code", "message"),
     [
-        ({"model_type": "whisper"}, 2, "known are GPT-2 ('gpt2'), BERT ('bert'), T5 ('t5')"),
+        ({"model_type": "whisper"}, 2, "known are GPT-2 ('gpt2'), BERT ('bert'), RoFormer ('roformer'), T5 ('t5')"),
         ({"n_positions": 13}, 1, "'transformer.wpe.weight' should be of shape (13, 6), and is of shape (12, 6)"),
         ("gone", 2, "lacks 1 of its 1 shards: gone"),
     ],

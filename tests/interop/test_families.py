@@ -10,6 +10,7 @@ from tinyformer.interop.bert import BERT
 from tinyformer.interop.directory import family_of
 from tinyformer.interop.gpt2 import GPT2
 from tinyformer.interop.llama import ARCEE, LLAMA
+from tinyformer.interop.roformer import ROFORMER
 from tinyformer.interop.t5 import T5
 from tinyformer.models import resolve
 from tinyformer.tasks import TASKS
@@ -56,6 +57,8 @@ def test_older_spellings_of_names_are_found():
         (GPT2, "scale_attn_by_inverse_layer_idx"),
         (GPT2, "add_cross_attention"),
         (BERT, "add_cross_attention"),
+        (ROFORMER, "rotary_value"),
+        (ROFORMER, "is_decoder"),
         (BERT, "is_decoder"),
         (LLAMA, "attention_bias"),
         (LLAMA, "mlp_bias"),
@@ -102,9 +105,11 @@ def test_the_family_of_a_model_of_ours():
     assert family_of(resolve(width=12, heads=3, head_width=4, **gpt2)).title == "GPT-2"
     with pytest.raises(UsageError, match=r"the nearest is GPT-2, which does not have head_width = 6$"):
         family_of(resolve(width=12, heads=3, head_width=6, **gpt2))
-    assert family_of(resolve(mode="encoder", vocabulary=9, segments=1)).title == "BERT"
-    with pytest.raises(UsageError, match=r"the nearest is BERT, which does not have segments = 0$"):
+    assert family_of(resolve(mode="encoder", vocabulary=9, segments=1)).title == "RoFormer"
+    assert family_of(resolve(mode="encoder", vocabulary=9, segments=1, positions="learned")).title == "BERT"
+    with pytest.raises(UsageError, match=r"the nearest is RoFormer, which does not have segments = 0$"):
         family_of(resolve(mode="encoder", vocabulary=9, segments=0))
+    assert family_of(resolve(mode="encoder", vocabulary=9, next_sentence=True)).title == "RoFormer"
     assert family_of(resolve(mode="encoder-decoder", vocabulary=9)).title == "T5"
 
 
@@ -121,7 +126,8 @@ def test_every_head_of_every_family_has_a_class_of_theirs():
         for task in headed:
             (name,) = heads.options(family, task, ["a", "b"])["architectures"]
             assert re.fullmatch(
-                r"(Bert|GPT2|Llama|Arcee)For(Sequence|Token)Classification|BertForQuestionAnswering", name
+                r"(Bert|RoFormer|GPT2|Llama|Arcee)For(Sequence|Token)Classification|(Bert|RoFormer)ForQuestionAnswering",
+                name,
             )
     with pytest.raises(UsageError, match="no class of transformers is a T5 with the head of the task classify"):
         heads.options(T5, "classify", ["a", "b"])

@@ -139,7 +139,10 @@ WRONG = {
     "no config": (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
     "no json": (lambda folder: (folder / "config.json").write_text("{"), "config.json is damaged"),
     "a list": (lambda folder: (folder / "config.json").write_text("[]"), "should hold one JSON object"),
-    "unknown": (rewritten(model_type="mamba"), "a model of type 'mamba'; known are GPT-2 ('gpt2'), BERT ('bert'), T5"),
+    "unknown": (
+        rewritten(model_type="mamba"),
+        "a model of type 'mamba'; known are GPT-2 ('gpt2'), BERT ('bert'), RoFormer ('roformer'), T5",
+    ),
     "no type": (rewritten(model_type=None), "a model of type None; known are"),
     "option": (
         rewritten(scale_attn_by_inverse_layer_idx=True),

@@ -97,6 +97,24 @@ def test_one_dial_gives_a_whole_model(width, layers):
     assert 0 < default_learning_rate(config) <= 0.01
 
 
+def test_default_learning_rates():
+    """What was measured at width 128 (the docstring), and lower for wider models."""
+    assert default_learning_rate(resolve(vocabulary=9)) == 3e-3
+    assert default_learning_rate(resolve(vocabulary=9, mode="encoder")) == 2e-3
+    assert default_learning_rate(resolve(vocabulary=9, mode="encoder", positions="learned")) == 1e-3
+    assert default_learning_rate(resolve("bert-base")) == 2e-4
+    assert default_learning_rate(resolve("gpt3-small")) == 7e-4
+
+
+def test_an_encoder_of_ours_turns_and_a_published_one_learns_its_positions():
+    assert (
+        resolve(vocabulary=9, mode="encoder", width=64).positions
+        == resolve("small", vocabulary=9, mode="encoder").positions
+        == "rotary"
+    )
+    assert resolve("bert-mini").positions == resolve("bert-mini", width=128).positions == "learned"
+
+
 @pytest.mark.parametrize(
     ("given", "layers", "width"),
     [

@@ -31,8 +31,10 @@ pytestmark = pytest.mark.oracle
 
 GPT2 = {"positions": "learned", "norm": "layer", "bias": True, "activation": "gelu"}
 BODIES = {
-    "bert": {"mode": "encoder"},
-    "bert of pairs": {"mode": "encoder", "next_sentence": True},
+    "roformer": {"mode": "encoder"},
+    "roformer of pairs": {"mode": "encoder", "next_sentence": True},
+    "bert": {"mode": "encoder", "positions": "learned"},
+    "bert of pairs": {"mode": "encoder", "positions": "learned", "next_sentence": True},
     "gpt2": {"mode": "decoder", **GPT2},
     "gpt2 untied": {"mode": "decoder", "tied": False, **GPT2},
     "arcee": {"mode": "decoder", "gated": False},
@@ -123,7 +125,7 @@ def check(run, theirs, tokenizer, texts):
 
 
 @pytest.mark.parametrize("task", ["classify", "pair", "regress", "answer"])
-@pytest.mark.parametrize("name", ["bert", "bert of pairs"])
+@pytest.mark.parametrize("name", ["roformer", "bert", "bert of pairs"])
 def test_an_encoder(name, task, tmp_path):
     run, theirs, tokenizer, warned = tuned(name, task, tmp_path)
     check(run, theirs, tokenizer, TEXTS)
@@ -133,7 +135,24 @@ def test_an_encoder(name, task, tmp_path):
     assert theirs.config.num_labels == (1 if task == "regress" else 2)
 
 
-@pytest.mark.parametrize("name", ["bert", "bert of pairs"])
+def test_a_roformer_of_pairs_keeps_what_is_there_and_is_refused_where_it_computes_otherwise(tmp_path):
+    run = body("roformer of pairs", tmp_path, "bytes")
+    warned = []
+    interop.export_run(run, tmp_path / "out", warn=warned.append)
+    (message,) = warned
+    gone = "next_sentence.bias, next_sentence.weight, pooler.bias, pooler.weight"
+    assert message == f"a RoFormer of transformers has no place for {gone}, which are left out"
+    theirs, model = opened(tmp_path / "out", transformers.AutoModelForMaskedLM), tinyformer.load(run, backend="numpy")
+    ids = np.arange(10)[None] + 97
+    close(model(ids).numpy(), theirs(torch.tensor(ids)).logits, 1e-5)
+    for folder in ("tag", "classify"):
+        (tmp_path / folder).mkdir()
+    tuned("roformer of pairs", "tag", tmp_path / "tag")
+    with pytest.raises(UsageError, match=r"the pooler .* ends in tanh.*; fine-tune a run .* --objective masked$"):
+        tuned("roformer of pairs", "classify", tmp_path / "classify")
+
+
+@pytest.mark.parametrize("name", ["roformer", "bert", "bert of pairs"])
 def test_tags(name, tmp_path):
     run, theirs, tokenizer, _ = tuned(name, "tag", tmp_path)
     model = tinyformer.load(run, backend="numpy")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from huggingface import SETTINGS, bert, close, gpt2, llama, losses, our_arrays, saved, t5
+from huggingface import SETTINGS, bert, close, gpt2, llama, losses, our_arrays, roformer, saved, t5
 
 from tinyformer import fused, interop
 
@@ -96,6 +96,20 @@ def test_bert_with_the_masked_lm_head_alone(seed, tmp_path):
     assert not ours.config.next_sentence
     read, targets = ids(rng, theirs, 2, 9), ids(rng, theirs, 2, 9)
     logits, their_logits = ours(read), theirs(torch.tensor(read)).logits
+    close(logits.numpy(), their_logits, 1e-5)
+    compare_gradients(ours, theirs, fused.cross_entropy(logits, targets), losses(their_logits, targets))
+
+
+@pytest.mark.parametrize("seed", SETTINGS)
+def test_roformer(seed, tmp_path):
+    theirs, rng = roformer(seed)
+    ours = interop.read_model(saved(theirs, tmp_path), warn=pytest.fail)
+    length = int(rng.integers(1, theirs.config.max_position_embeddings + 1))
+    read, targets = ids(rng, theirs, 3, length), ids(rng, theirs, 3, length)
+    mask, segments = ragged(rng, 3, length), rng.integers(0, theirs.config.type_vocab_size, (3, length))
+    settings = {"attention_mask": torch.tensor(mask).long(), "token_type_ids": torch.tensor(segments)}
+    their_logits = theirs(torch.tensor(read), **settings).logits
+    logits = ours(read, mask=mask, segments=segments)
     close(logits.numpy(), their_logits, 1e-5)
     compare_gradients(ours, theirs, fused.cross_entropy(logits, targets), losses(their_logits, targets))
 

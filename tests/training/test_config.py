@@ -16,7 +16,6 @@ from tinyformer.errors import UsageError
 from tinyformer.training.config import (
     CHANGEABLE,
     OBJECTIVES,
-    RATE,
     STEPS,
     RunConfig,
     for_resume,
@@ -174,8 +173,7 @@ def test_modes_and_objectives_are_those_that_there_are():
     there = {name: objective.mode for name, objective in objectives.OBJECTIVES.items()}
     assert {name: mode for mode, names in OBJECTIVES.items() for name in names} == there
     assert list(OBJECTIVES) == list(models.config.CHOICES["mode"])
-    for table in (STEPS, RATE):
-        assert list(table) == list(OBJECTIVES)
+    assert list(STEPS) == list(OBJECTIVES)
 
 
 def test_a_setting_that_is_not_given_is_no_part_of_the_fingerprint():

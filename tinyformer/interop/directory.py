@@ -9,11 +9,9 @@ import dataclasses
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from .. import files, models
 from ..errors import TinyformerError, UsageError
@@ -28,11 +26,12 @@ from .bert import BERT
 from .family import Family, Options
 from .gpt2 import GPT2
 from .llama import ARCEE, LLAMA
+from .roformer import ROFORMER
 from .t5 import T5
-from .table import Row, check, fill, to_theirs
+from .table import check, fill, to_theirs
 from .weights import SINGLE, Weights, read_json
 
-FAMILIES = {family.model_type: family for family in (GPT2, BERT, T5, LLAMA, ARCEE)}
+FAMILIES = {family.model_type: family for family in (GPT2, BERT, ROFORMER, T5, LLAMA, ARCEE)}
 CONFIG = "config.json"
 
 Warn = Callable[[str], None]
@@ -164,11 +163,14 @@ def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> tupl
         rows = heads.rows(family, config, task.name)
         if task.name == "regress":
             weights = heads.in_units(weights, task.mean, task.deviation)
+    elif gone := sorted(weights.keys() - {row.ours for row in family.rows(config)}):
+        warn(f"a {family.title} of transformers has no place for {', '.join(gone)}, which are left out")
     if settings.prefix:
         options["prefix"] = settings.prefix
         warn(f"{path} puts {settings.prefix!r} before each text, and so has to whoever uses {out}")
     contents = {name: [_json(content)] for name, content in tokenizers.write(tokenizer, config, headed=headed).items()}
-    contents |= {CONFIG: [_json(options)], SINGLE: _encode(rows or family.rows(config), weights)}
+    arrays = to_theirs(rows or family.rows(config), weights) | family.constants(config)
+    contents |= {CONFIG: [_json(options)], SINGLE: tensorfile.encode(arrays, metadata={"format": "pt"})}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -198,10 +200,6 @@ def family_of(config: models.ModelConfig) -> Family:
 def options_for(family: Family, config: models.ModelConfig, tokenizer: Any) -> dict[str, Any]:
     """The content of config.json for a model of ours, with the ids that generating needs."""
     return family.config_json(config) | tokenizers.special_ids(tokenizer, config.mode)
-
-
-def _encode(rows: list[Row], arrays: Mapping[str, np.ndarray]) -> list[bytes | memoryview]:
-    return tensorfile.encode(to_theirs(rows, arrays), metadata={"format": "pt"})
 
 
 def _json(content: Any) -> bytes:

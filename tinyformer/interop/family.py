@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from ..errors import UsageError
 from ..models import ModelConfig
 from .table import Finder, Row
@@ -44,6 +46,7 @@ class Family:
         settle: from config.json and the weights, the fields that take more than a look-up.
         express: the other way, from our configuration.
         rows: the table of names.
+        constants: of a model, what is stored there though nothing of it is learned, by their names.
         prefix: of the names of the body, which checkpoints without a head leave out.
         heads: beginnings of the names that never have the prefix.
         renamed: older spellings of names, as (pattern, replacement).
@@ -60,6 +63,7 @@ class Family:
     settle: Callable[[Options, Weights, Finder], dict[str, Any]]
     express: Callable[[ModelConfig], dict[str, Any]]
     rows: Callable[[ModelConfig], list[Row]]
+    constants: Callable[[ModelConfig], dict[str, np.ndarray]] = lambda config: {}
     prefix: str = ""
     heads: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()

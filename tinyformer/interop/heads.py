@@ -1,6 +1,6 @@
 """Heads of fine-tuned models as transformers writes them down: its classes, its names, what config.json says of labels.
 
-BERT's head for whole texts keeps the pooler with the body; those for tokens come without one. Decoders have a linear
+BERT's pooler is of the body, and gone where tokens are told apart; RoFormer's is of the head. Decoders have a linear
 map without a bias. What a model was pretrained to say, its words, has no place beside a head there, and is left out.
 
 Read before: `family.py`, `tinyformer/tasks/heads.py`. Read next: `directory.py`.
@@ -20,29 +20,42 @@ from ..training.checkpoint import BODY
 from .family import Family
 from .table import Row, linear
 
-# Of a task: the end of the class's name, and what it calls the head's linear map on an encoder.
+# Of a task: the end of the class's name, and what it calls the linear map of a head for tokens.
 _KINDS = {
-    "classify": ("ForSequenceClassification", "classifier"),
-    "pair": ("ForSequenceClassification", "classifier"),
-    "regress": ("ForSequenceClassification", "classifier"),
+    "classify": ("ForSequenceClassification", ""),
+    "pair": ("ForSequenceClassification", ""),
+    "regress": ("ForSequenceClassification", ""),
     "tag": ("ForTokenClassification", "classifier"),
     "answer": ("ForQuestionAnswering", "qa_outputs"),
 }
-_CLASSES = {"bert": "Bert", "gpt2": "GPT2", "llama": "Llama", "arcee": "Arcee"}
+_CLASSES = {"bert": "Bert", "roformer": "RoFormer", "gpt2": "GPT2", "llama": "Llama", "arcee": "Arcee"}
 _POOLER, _SCORE = "bert.pooler.dense", "score"
+_WHOLE = {"bert": (_POOLER, "classifier"), "roformer": ("classifier.dense", "classifier.out_proj")}  # of a whole text
 
 
 def rows(family: Family, config: ModelConfig, task: str) -> list[Row]:
-    """The table of names of a body with a head."""
+    """The table of names of a body with a head.
+
+    Raises:
+        UsageError: theirs does not compute the same.
+    """
     whole = _KINDS[task][0] == "ForSequenceClassification"
     gone = family.heads if whole else (*family.heads, _POOLER)
     body = [row for row in family.rows(config) if not row.theirs.startswith(gone)]
     found = [dataclasses.replace(row, ours=BODY + row.ours) for row in body]
     if config.mode == "decoder":
         return [*found, *linear("head.output", _SCORE, bias=False)]
-    if whole and not config.next_sentence:
-        found += linear("head.pooler", _POOLER)
-    return [*found, *linear("head.output", _KINDS[task][1])]
+    if not whole:
+        return [*found, *linear("head.output", _KINDS[task][1])]
+    pooler, output = _WHOLE[family.model_type]
+    if not config.next_sentence:
+        found += linear("head.pooler", pooler)
+    elif pooler != _POOLER:
+        raise UsageError(
+            f"the pooler that next-sentence prediction trained ends in tanh, which transformers' {family.title} does "
+            "not; fine-tune a run that was trained with --objective masked"
+        )
+    return [*found, *linear("head.output", output)]
 
 
 def options(family: Family, task: str, labels: Sequence[str]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """One table of names serves both directions: reading another library's weights, and writing them.
 
 A row says what a parameter is called here and there, and how its numbers lie there: as here, transposed (torch's
-linear maps hold `outputs inputs`, ours `inputs outputs`), or as one part of a wider array (GPT-2 keeps queries, keys
-and values side by side).
+linear maps hold `outputs inputs`, ours `inputs outputs`), as one part of a wider array (GPT-2 keeps queries, keys and
+values side by side), or with the channels of each head in another order (RoFormer).
 
 Read before: `weights.py`. Read next: `family.py`.
 """
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from einops import rearrange
 
 from ..errors import TinyformerError
 from .weights import Weights
@@ -29,6 +30,7 @@ class Row:
         transposed: whether its two axes are swapped there.
         part: which share of the last axis there it is, and of how many equal ones.
         optional: whether a checkpoint may lack it, as a body without a head does.
+        pairs: of so many heads, if not 0, the last axis here has the two halves, whose channels are paired there.
     """
 
     ours: str
@@ -36,6 +38,7 @@ class Row:
     transposed: bool = False
     part: tuple[int, int] = (0, 1)
     optional: bool = False
+    pairs: int = 0
 
 
 def linear(ours: str, theirs: str, *, bias: bool = True, **more: Any) -> Iterator[Row]:
@@ -56,7 +59,8 @@ def from_theirs(row: Row, array: np.ndarray) -> np.ndarray:
     number, parts = row.part
     width = array.shape[-1] // parts if array.ndim else 0
     array = array[..., number * width : (number + 1) * width] if parts > 1 else array
-    return array.T if row.transposed else array
+    array = array.T if row.transposed else array
+    return rearrange(array, "... (h c two) -> ... (h two c)", h=row.pairs, two=2) if row.pairs else array
 
 
 def to_theirs(rows: list[Row], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -64,6 +68,8 @@ def to_theirs(rows: list[Row], arrays: Mapping[str, np.ndarray]) -> dict[str, np
     parts: dict[str, list[np.ndarray]] = {}
     for row in rows:  # the parts of an array stand in their order
         array = arrays[row.ours]
+        if row.pairs:
+            array = rearrange(array, "... (h two c) -> ... (h c two)", h=row.pairs, two=2)
         parts.setdefault(row.theirs, []).append(array.T if row.transposed else array)
     return {
         name: np.ascontiguousarray(found[0]) if len(found) == 1 else np.concatenate(found, axis=-1)

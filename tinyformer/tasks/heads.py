@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import nn, ops
+from .. import fused, nn, ops
 from ..backends import Generator
 from ..models import Model, ModelConfig
 from ..tensor import Tensor
@@ -19,7 +19,8 @@ from ..tensor import Tensor
 class PooledHead(nn.Module):
     """A text's scores from what an encoder knows at `<cls>`: BERT's pooler, dropout, a linear map (Devlin 2019, §4.1).
 
-    Where the body has a pooler, which next-sentence prediction trained, that one is used, and trained on.
+    Where the body has a pooler, which next-sentence prediction trained, that one is used, and trained on. A new one
+    ends in tanh, as that does; with rotary positions in the body's activation, as transformers' RoFormer has it.
 
     Args:
         config: of the body.
@@ -30,12 +31,14 @@ class PooledHead(nn.Module):
     def __init__(self, config: ModelConfig, outputs: int, init: nn.Initializer) -> None:
         self.pooler = None if config.next_sentence else nn.Linear(config.width, config.width, init)
         self.output = nn.Linear(config.width, outputs, init)
+        turned = config.positions == "rotary" and self.pooler is not None
+        self.activate = fused.ACTIVATIONS[config.activation] if turned else ops.tanh
         self.dropout = config.dropout
 
     def __call__(self, hidden: Tensor, *, mask: Any, body: Model, rng: Generator | None = None) -> Tensor:
         """`b t d` to `b n`."""
         pooler = body.pooler if self.pooler is None else self.pooler
-        pooled = ops.tanh(pooler(hidden[:, 0]))
+        pooled = self.activate(pooler(hidden[:, 0]))
         return self.output(nn.dropout(pooled, self.dropout, rng))
 
 

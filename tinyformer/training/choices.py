@@ -15,7 +15,7 @@ from ..models import ModelConfig
 from ..objectives import OBJECTIVES as KINDS
 from ..objectives import Objective
 from . import rundir
-from .config import OBJECTIVES, ON_DEVICES, RATE, STEPS, RunConfig, absolute
+from .config import OBJECTIVES, ON_DEVICES, STEPS, RunConfig, absolute
 
 MOST_SIZE = 1 << 20  # of a model; no machine has room for more, and all divisors of a width are tried
 MOST_LAYERS = 1 << 14  # which alone choose a width of 64 times as much
@@ -59,14 +59,14 @@ def settle(config: RunConfig, shape: ModelConfig, tokenizer: Any) -> RunConfig:
         tokenizer: of the run.
     """
     model = {name: value for name, value in dataclasses.asdict(shape).items() if value is not None}  # TOML has no None
-    mode, rate = model.pop("mode"), RATE[shape.mode] * models.default_learning_rate(shape)
+    mode, rate = model.pop("mode"), models.default_learning_rate(shape)
     paths = ("files", "validation", "tokenizer", "init_from")
     settled = config.replace(
         model=model,
         mode=mode,
         **{name: absolute(name, getattr(config, name)) for name in paths},
         vocab_size=tokenizer.vocabulary_size if config.tokenizer == "bpe" else config.vocab_size,
-        learning_rate=float(f"{rate:.1g}") if config.learning_rate is None else config.learning_rate,
+        learning_rate=rate if config.learning_rate is None else config.learning_rate,
         warmup=config.steps // 20 if config.warmup is None else config.warmup,
         backend=machine_for(config),
         threads=min(usable_cores(), config.batch_size) if config.threads is None else config.threads,

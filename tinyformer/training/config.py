@@ -32,9 +32,8 @@ OBJECTIVES = {  # of each mode; the first one unless another is asked for
     "encoder": ("masked", "next-sentence"),
     "encoder-decoder": ("span-corruption", "seq2seq"),
 }
-# Defaults that depend on the mode. Rate: factor on the learning rate that the width alone would choose.
+# Updates of the weights, unless told otherwise.
 STEPS = {"decoder": 1500, "encoder": 1500, "encoder-decoder": 2500}
-RATE = {"decoder": 1.0, "encoder": 1 / 3, "encoder-decoder": 1.0}  # BERT, post-norm, stays at the unigram loss at 1
 
 
 def _option(section: str, kind: str, default: Any, **limits: Any) -> Any:
