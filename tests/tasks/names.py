@@ -1,0 +1,52 @@
+"""Names to be found in text without capitals: `python tests/tasks/names.py DIR FILE...`, with English text of any kind.
+
+It writes `DIR/pretrain.txt`, the files in lower case, and of sentences drawn from the last file `DIR/train.conll`, 300,
+and `DIR/validation.conll`, 400: words that had a capital and did not begin the sentence are names. A tagger that has
+read the text before should find more of them than one that begins with random weights:
+
+    tinyformer train DIR/pretrain.txt --mode encoder --out DIR/pretrained
+    tinyformer train --config DIR/pretrained --steps 1 --warmup 0 --learning-rate 1e-12 --out DIR/random
+    tinyformer finetune DIR/pretrained DIR/train.conll --validation DIR/validation.conll --task tag --epochs 15
+    tinyformer finetune DIR/random DIR/train.conll --validation DIR/validation.conll --task tag --epochs 15
+"""
+
+import random
+import re
+import sys
+from pathlib import Path
+
+SIZES = {"train": 300, "validation": 400}  # sentences
+
+
+def sentences(text):
+    """Those of 8 to 20 words, each a list; a line that ends without a full stop is none."""
+    for line in text.split("\n"):
+        for found in re.split(r" ?[.!?](?: |$)", line)[:-1]:
+            if 8 <= len(words := found.split()) <= 20:
+                yield words
+
+
+def tagged(words):
+    """The words in lower case, and what their capitals said."""
+    before = "O"
+    for number, word in enumerate(words):
+        named = number > 0 and word[0].isupper() and word != "I"
+        before = "O" if not named else "B-NAME" if before == "O" else "I-NAME"
+        yield word.lower(), before
+
+
+def write(folder, *files, seed=0):
+    """All that is told above."""
+    texts = [Path(file).read_text(encoding="utf-8") for file in files]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pretrain.txt").write_text("\n\n".join(texts).lower(), encoding="utf-8")
+    drawn = list(sentences(texts[-1]))
+    random.Random(seed).shuffle(drawn)
+    for name, count in SIZES.items():
+        blocks = ["".join(f"{word} {tag}\n" for word, tag in tagged(words)) for words in drawn[:count]]
+        (folder / f"{name}.conll").write_text("\n".join(blocks), encoding="utf-8")
+        del drawn[:count]
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), *sys.argv[2:])
