@@ -53,6 +53,8 @@ def model_config(mode: str, size: Size) -> ModelConfig:
     del fields["batch"]
     if mode == "decoder":
         return ModelConfig(**fields, hidden=4 * size.width)
+    if mode == "encoder":
+        fields["positions"] = "learned"
     return resolve(mode=mode, dropout=0.0, **fields)
 
 
