@@ -29,7 +29,7 @@ def load(
 
     Args:
         path: a directory that `tinyformer train` wrote, or one of the checkpoints in it; or one with the config.json
-            and model.safetensors of a GPT-2, BERT, T5, LLaMA or Arcee.
+            and model.safetensors of a GPT-2, BERT, RoFormer, T5, LLaMA or Arcee.
         backend: where it shall live; a model trained on one backend runs on every other.
         on_damage: told, in a sentence, about each newer checkpoint that is damaged and had to be passed over, and
             about what a published model lacks or has too much. By default they are warnings.

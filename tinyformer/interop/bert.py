@@ -1,6 +1,6 @@
 """BERT (Devlin 2019) as transformers writes it down, with whichever of its pretraining heads a checkpoint has.
 
-Read before: `gpt2.py`. Read next: `t5.py`.
+Read before: `gpt2.py`. Read next: `roformer.py`.
 """
 
 from __future__ import annotations
