@@ -4,7 +4,7 @@ Version 1.0 divides what its tied output layer reads by √d. Whether a model do
 where config.json has that (transformers 5), and otherwise by `tie_word_embeddings`; whether the output layer really
 is the embedding shows in the weights.
 
-Read before: `bert.py`. Read next: `llama.py`.
+Read before: `roformer.py`. Read next: `llama.py`.
 """
 
 from __future__ import annotations
