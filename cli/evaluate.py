@@ -27,7 +27,8 @@ def command(run: str, file: str, stride: int | None, as_json: bool) -> None:
 
     A decoder scores every token but the first, which nothing precedes, once; bits per byte compare models with
     different tokenizers. An encoder predicts hidden tokens and an encoder-decoder targets, the same ones each time.
-    For seq2seq, FILE has lines of a source, a tab, and its target. Perplexity and loss are per token.
+    For seq2seq, FILE has lines of a source, a tab, and its target. Perplexity and loss are per token; unigram is what
+    knowing only how common each token is in the text trained on would give on FILE, or of an imported run in FILE.
 
     A run that was fine-tuned answers the labelled examples of FILE, and the answers are measured as its task is.
     """
@@ -54,7 +55,7 @@ def command(run: str, file: str, stride: int | None, as_json: bool) -> None:
         facts = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
         print_json({name: value if math.isfinite(value) else None for name, value in facts.items()})
         return
-    beside = f" (unigram {result.unigram_entropy:.4f})" if result.unigram_entropy is not None else ""
+    beside = f" (unigram {result.unigram_loss:.4f})" if result.unigram_loss is not None else ""
     click.echo(f"loss           {result.loss:.4f} nats per token{beside}")
     click.echo(f"perplexity     {result.perplexity:.3f}")
     if result.bits_per_byte is not None:

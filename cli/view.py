@@ -244,7 +244,7 @@ def _validation(event: Event) -> str:
 
 def _loss(loss: float, figures: Event) -> str:
     """A loss beside what knowing how common each target is would reach; a decoder's is best compared per byte."""
-    unigram = None if figures.get("bits_per_byte") is not None else figures.get("unigram_entropy")
+    unigram = None if figures.get("bits_per_byte") is not None else figures.get("unigram_loss")
     return number(loss) + (f" (unigram {number(unigram)})" if unigram is not None else "")
 
 

@@ -95,7 +95,7 @@ def encoder_and_objective(tmp_path):
 def test_an_encoder_is_scored_on_hidden_tokens_that_are_the_same_each_time(tmp_path, monkeypatch):
     model, tokenizer, path, objective = encoder_and_objective(tmp_path)
     common = int(tokenizer.encode("t")[0])
-    unigram = evaluation.Unigram(common, 2.0)
+    unigram = evaluation.Unigram(common, 2.0, np.log(np.arange(1.0, 1 + tokenizer.vocabulary_size)))
     found = evaluate_file(model, tokenizer, path, objective=objective, unigram=unigram)
     nats, right, targets, begun = [], [], [], 0
     for batch in open_source(objective, encoded(tmp_path, objective, tokenizer, path), 24, seed=0).in_order(1):
@@ -111,7 +111,7 @@ def test_an_encoder_is_scored_on_hidden_tokens_that_are_the_same_each_time(tmp_p
     assert found.loss == pytest.approx(np.mean(nats), rel=1e-9)
     assert found.accuracy == pytest.approx(np.mean(right))
     assert found.unigram_accuracy == pytest.approx(np.mean(np.array(targets) == common))
-    assert found.unigram_entropy == 2.0
+    assert found.unigram_loss == pytest.approx(-np.log(np.array(targets) + 1.0).mean())
     assert found.bits_per_byte is found.exact_match is found.next_sentence_accuracy is None
     monkeypatch.setattr(evaluation, "TOKENS_AT_ONCE", 1)
     alone = evaluate_file(model, tokenizer, path, objective=objective, unigram=unigram)
@@ -156,6 +156,31 @@ def test_the_commoner_kind_of_pair_is_the_chance(labels, chance):
 
 
 def test_the_commonest_token_is_right_by_weight():
-    baseline, targets = evaluation.Baseline(CausalLM(), evaluation.Unigram(5, 2.0)), np.array([[5, 5, 7, 5]])
+    unigram, targets = evaluation.Unigram(5, 2.0, np.array([0.0] * 5 + [-1, 0, -3])), np.array([[5, 5, 7, 5]])
+    baseline = evaluation.Baseline(CausalLM(), unigram)
     baseline.add(Batch(targets, targets, np.array([[1, 0, 2, 1]], np.float32)))
-    assert baseline.figures() == {"unigram_entropy": 2.0, "unigram_accuracy": 0.5}
+    assert baseline.figures() == {"unigram_loss": 2.0, "unigram_accuracy": 0.5}
+
+
+def test_the_unigram_loss_is_that_of_the_training_text_on_the_file(model, tokenizer, text, tmp_path):
+    """Knowing how common tokens are in one text helps less with another, and least with tokens that are not there."""
+    counts = np.zeros(tokenizer.vocabulary_size, int)
+    counts[tokenizer.encode(b"a")], counts[tokenizer.encode(b"b")] = 3, 1
+    unigram = evaluation.Unigram.of(CausalLM(), counts, 16)
+    losses = {}
+    for content in ("aaab", "abbb", "azzz"):
+        (tmp_path / "other.txt").write_text(content)
+        losses[content] = evaluate_file(model, tokenizer, tmp_path / "other.txt", unigram=unigram).unigram_loss
+    seen = {letter: np.log((count + 1 / len(counts)) / 5) for letter, count in (("a", 3), ("b", 1), ("z", 0))}
+    assert losses == {text: pytest.approx(-np.mean([seen[letter] for letter in text[1:]])) for text in losses}
+    assert unigram.entropy == pytest.approx(-0.75 * np.log(0.75) - 0.25 * np.log(0.25))
+    assert np.exp(unigram.log_shares).sum() == pytest.approx(1)
+
+
+def test_without_the_training_text_the_unigram_loss_is_of_the_text_itself(model, tokenizer, text):
+    """Tokens but the first, and all of them: that is all that differs from the entropy of a text of 100 letters."""
+    shares = np.bincount(tokenizer.encode(text.read_bytes())) / 100
+    entropy = -(shares[shares > 0] * np.log(shares[shares > 0])).sum()
+    found = evaluate_file(model, tokenizer, text)
+    assert found.unigram_loss == pytest.approx(entropy, rel=0.02)
+    assert found.unigram_accuracy == pytest.approx(shares.max(), rel=0.2)

@@ -78,7 +78,7 @@ def test_the_start_in_words_says_what_the_figures_are_compared_with():
 def test_what_a_validation_shows_beside_its_loss(figures, shown):
     event = {"event": "validation", "step": 40, "loss": 3.21, "bits_per_byte": None, "loss_per_byte": None} | figures
     assert describe(event) == f"step 40  validation  loss 3.2100  {shown}"
-    compared = describe(event | {"unigram_entropy": 5.6})
+    compared = describe(event | {"unigram_loss": 5.6})
     assert compared == f"step 40  validation  loss 3.2100 (unigram 5.6000)  {shown}"
     end = {"event": "end", "run": "r", "step": 40, "seconds": 3, "validation_loss": 3.21, "validation": figures}
     done = describe(end | {"next": "x"}).splitlines()[0]

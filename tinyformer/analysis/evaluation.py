@@ -43,8 +43,9 @@ class Evaluation:
         next_sentence_accuracy: share of the pairs that were told apart rightly.
         exact_match: share of the targets of pairs that were right at every place, as greedy writing would have them.
         sequences: pairs of source and target that were scored.
-        unigram_entropy: nats of a token of the training text's targets to who knows only how common each is.
-        unigram_accuracy: what always saying the commonest token of the training text would have reached.
+        unigram_loss: nats per target to who knows only how common each token is in the training text; of a model whose
+            training text is not there, in the text itself.
+        unigram_accuracy: what always saying the commonest token of that text would have reached.
         next_sentence_chance: what always saying the commoner kind of pair would have reached.
     """
 
@@ -58,7 +59,7 @@ class Evaluation:
     next_sentence_accuracy: float | None = None
     exact_match: float | None = None
     sequences: int | None = None
-    unigram_entropy: float | None = None
+    unigram_loss: float | None = None
     unigram_accuracy: float | None = None
     next_sentence_chance: float | None = None
 
@@ -69,23 +70,28 @@ class Unigram:
 
     Attributes:
         token: the commonest one among those that are asked for.
-        entropy: nats per target to who knows how common each is.
+        entropy: nats per target of the text that was counted, to who knows how common each is.
+        log_shares: of each id: what it is to be expected with in another text, `v`. So that nothing is impossible, this
+            is as if one more token had been seen, of all kinds alike.
     """
 
     token: int
     entropy: float
+    log_shares: Array
 
     @classmethod
     def of(cls, objective: Objective, counts: Array, context: int) -> Self:
         """From how often each id occurs in the training text, `v`."""
         shares = objective.target_shares(counts, context)
         some = shares[shares > 0]
-        text = np.arange(len(shares))[None]
-        return cls(int((shares * objective.asked(Batch(text, text))[0]).argmax()), float(-(some * np.log(some)).sum()))
+        text, seen = np.arange(len(shares))[None], int(counts.sum())
+        token = int((shares * objective.asked(Batch(text, text))[0]).argmax())
+        log_shares = np.log((seen * shares + 1 / len(shares)) / (seen + 1))
+        return cls(token, float(-(some * np.log(some)).sum()), log_shares)
 
 
 class Baseline:
-    """How often answers that do not look at the text would be right: the same token, the same kind of pair.
+    """What answers that do not look at the text would reach: how common each token is, the same kind of pair.
 
     Args:
         objective: made the batches.
@@ -94,6 +100,7 @@ class Baseline:
 
     def __init__(self, objective: Objective, unigram: Unigram | None) -> None:
         self._objective, self._unigram, self._right, self._asked = objective, unigram, 0.0, 0.0
+        self._nats, self._tokens = 0.0, 0.0
         self._pairs, self._random = 0, 0
 
     def add(self, batch: Batch) -> None:
@@ -102,12 +109,15 @@ class Baseline:
             asked = self._objective.asked(batch)
             self._right += float(asked[batch.targets == self._unigram.token].sum())
             self._asked += float(asked.sum())
+            weights = np.ones(batch.targets.shape) if batch.weights is None else batch.weights
+            self._nats -= float((weights * self._unigram.log_shares[batch.targets]).sum())
+            self._tokens += float(weights.sum())
         if batch.labels is not None:
             self._pairs, self._random = self._pairs + len(batch), self._random + int(batch.labels.sum())
 
     def figures(self) -> dict[str, float]:
         """By the names that `Evaluation` has for them, where there is something to say."""
-        found = {} if self._unigram is None else {"unigram_entropy": self._unigram.entropy}
+        found = {"unigram_loss": self._nats / self._tokens} if self._tokens else {}
         if self._asked:
             found["unigram_accuracy"] = self._right / self._asked
         if self._pairs:
@@ -149,7 +159,7 @@ def evaluate_file(
         objective: what the model was trained on; `CausalLM` where None.
         stride: of a decoder: how many new tokens each window scores; fewer give each token more context and take
             longer. The model's context where None.
-        unigram: what is known of the training text's targets, to compare with.
+        unigram: what is known of the training text's targets, to compare with; of this text's own where None.
         progress: called with done, total, and what is being done.
 
     Raises:
@@ -184,10 +194,12 @@ def evaluate_tokens(
     """Score a model on a tokenised text. Arguments and errors as for `evaluate_file`."""
     objective, context = objective or CausalLM(), model.config.context
     rows = max(1, min(TOKENS_AT_ONCE, LOGITS_AT_ONCE // model.config.vocabulary) // context)
+    source = open_source(objective, tokens, context, seed=0)
+    if unigram is None:
+        unigram = Unigram.of(objective, source.target_counts(), context)
     if objective.mode == "decoder":
         total, batches = len(tokens) - 1, _scored_once(tokens, context, rows, stride)
     else:
-        source = open_source(objective, tokens, context, seed=0)
         total, batches = len(source), source.in_order(rows)
     sums: dict[str, float] = {}
     done, baseline = 0, Baseline(objective, unigram)

@@ -39,7 +39,7 @@ MOST_LOOKED_AT = 200_000  # tokens of a validation text, to know how often a con
 ROWS_AT_ONCE = 64
 VALIDATION_SHARE = 0.05  # of the time
 SMALL_VALIDATION = 200_000  # tokens that the last validation takes in any case
-BASELINES = ("unigram_entropy", "unigram_accuracy", "next_sentence_chance")
+BASELINES = ("unigram_loss", "unigram_accuracy", "next_sentence_chance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +77,9 @@ class Corpus:
     def references(self) -> dict[str, float | None]:
         """Figures to compare with: guessing evenly (ln v), and knowing how common each target is (unigram).
 
-        The accuracies are those of always saying the commonest token of the training text, and the commoner kind of
-        pair, on the validation text.
+        The entropy is that of the training text. On the validation text, `unigram_loss` is what knowing the training
+        text's shares gives, and the accuracies those of always saying its commonest token, and the commoner kind of
+        pair.
         """
         unigram = Unigram.of(self.objective, self.train.target_counts(), self.train.context)
         per_byte = self.per_byte(self.train, unigram.entropy)
@@ -87,6 +88,7 @@ class Corpus:
             baseline.add(batch)
         return {
             "ln_v": math.log(self.tokenizer.vocabulary_size),
+            "unigram_entropy": unigram.entropy,
             "unigram_entropy_per_byte": per_byte,
             "unigram_bits_per_byte": bits(per_byte),
             **baseline.figures(),
@@ -132,7 +134,7 @@ class Corpus:
         # A token costs a third of what it does in training, as there is no backward pass.
         most = int(trained * self.validation.row_tokens * 3 * VALIDATION_SHARE)
         most = max(most, SMALL_VALIDATION if last else 0)
-        total = max(1, min(len(self.validation), most // self.validation.row_tokens))
+        total = self.validation.used(most)
 
         def told() -> Iterator[Batch]:
             done = 0

@@ -11,15 +11,14 @@ from typing import Any
 # Takes what happens, as dictionaries whose "event" is one of
 #   prepare     done, total (bytes), what: while the text is read
 #   start       parameters, objective, train_tokens ..., and figures to compare with: ln_v and unigram_entropy in nats
-#               per token, unigram_accuracy
+#               per token of the training text, unigram_loss and unigram_accuracy on what is to validate on
 #   dry_run     the same, and shapes, parameters_by_part, flops_per_step, memory_per_step (bytes)
 #   step        step, steps, seconds_left: after every step, for a live view only
 #   train       step, steps, loss (nats per target token), bits_per_byte, learning_rate, gradient_norm,
 #               tokens_per_second (read, of sources and targets), seconds_left
-#   validating  step, done, total (rows): after every batch of a validation, for a live view only
+#   validating  step, done, total (rows): between batches of a validation, for a live view only
 #   validation  step, tokens (targets), and the figures of `analysis.evaluation.figures`; for a decoder bits_per_byte
-#               and loss_per_byte (nats), and to compare with unigram_entropy, unigram_accuracy,
-#               next_sentence_chance
+#               and loss_per_byte (nats), and to compare with unigram_loss, unigram_accuracy, next_sentence_chance
 #   sample      step, text or answers (source, answer, target), and what its brackets and lines mean: legend
 #   saved       step, path
 #   warning     message
