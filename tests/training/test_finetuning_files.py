@@ -8,7 +8,8 @@ from tiny_tasks import settings, write
 
 import tinyformer
 from tinyformer.errors import UsageError
-from tinyformer.training import finetuning
+from tinyformer.tasks import TASKS
+from tinyformer.training import finetuning, task_examples
 from tinyformer.training.rundir import open_run
 from tinyformer.training.trainer import train
 
@@ -46,6 +47,34 @@ def test_a_question_that_was_cut_counts_once_however_many_windows_it_has(origins
     found = finetuning.evaluate(open_run(tmp_path / "run"), model, str(file), warn=told.append)
     assert found["examples"] == 4
     assert told == ["1 of 4 texts was cut to the context of 12 tokens"]
+
+
+QUESTION = {"question": "ab", "context": "abc xa", "answers": [{"text": "xa", "answer_start": 4}]}
+ONE_TEACHES = {  # 40 examples
+    "answer": [QUESTION, *[QUESTION | {"answers": []}] * 39],
+    "tag": [{"words": ["ab", "bc"], "tags": ["B-X", "B-X"]}, *[{"words": ["c"], "tags": ["O"]}] * 39],
+}
+
+
+@pytest.mark.parametrize("validation", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("task", ONE_TEACHES)
+def test_not_all_that_teaches_something_is_kept_for_validation(origins, tmp_path, task, validation):
+    file = tmp_path / "examples.jsonl"
+    for place in (0, 20, 39):
+        lines = [*ONE_TEACHES[task][1:]]
+        lines.insert(place, ONE_TEACHES[task][0])
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for seed in range(8):
+            config, events = settings(origins["encoder"], file, task, validation=validation, seed=seed), Events()
+            some, kept = task_examples.read(TASKS[task], config, pytest.fail)
+            assert sum(map(TASKS[task].teaches, some)) == 1
+            assert len(kept) == 40 * validation
+            assert sorted(example.place for example in (*some, *kept)) == sorted(
+                f"{file}, line {number}" for number in range(1, 41)
+            )
+        train(config, events, out=tmp_path / "run", dry_run=True)
+        (facts,) = events.of("dry_run")
+        assert facts["examples"] == len(some)
 
 
 def test_a_batch_has_no_more_rows_than_there_are_examples(origins, tmp_path):

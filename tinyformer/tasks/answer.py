@@ -145,6 +145,11 @@ class Answer(Task):
         return () if all(example.label for example in examples) else (NONE,)
 
     @classmethod
+    def teaches(cls, example: Example) -> bool:
+        """Whether a question has an answer."""
+        return bool(example.label)
+
+    @classmethod
     def summary(cls, examples: Sequence[Example]) -> dict[str, float]:
         """How many `questions` there are, how many `without` an answer, and the `median` answer's characters."""
         sizes = [len(example.label[0][0]) for example in examples if example.label]

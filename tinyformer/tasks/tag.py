@@ -91,6 +91,11 @@ class Tag(Task):
         return tuple(sorted({entities.OUTSIDE, *tags}))
 
     @classmethod
+    def teaches(cls, example: Example) -> bool:
+        """Whether a sentence has an entity."""
+        return any(tag != entities.OUTSIDE for tag in example.label)
+
+    @classmethod
     def balance(cls, examples: Sequence[Example]) -> dict[str, int]:
         """How many entities there are of each type, the most common first; "entity" where none is named."""
         found = (kind or "entity" for example in examples for kind, _, _ in entities.entities(example.label))

@@ -135,6 +135,11 @@ class Task(Objective):
         return ()
 
     @classmethod
+    def teaches(cls, example: Example) -> bool:
+        """Whether an example's label tells what to look for; of those to train on, one at least must."""
+        return True
+
+    @classmethod
     def balance(cls, examples: Sequence[Example]) -> dict[str, int]:
         """How many examples there are of each label, the most common first; nothing where a task has none."""
         return {}

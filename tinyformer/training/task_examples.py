@@ -30,6 +30,8 @@ def read(
 ) -> tuple[Sequence[Example], Sequence[Example]]:
     """The examples to train on and those to validate on, in the order of their files.
 
+    Of those of one file that teach something, at least one is to train on.
+
     Raises:
         UsageError: a file cannot be used, or leaves nothing for one of the two.
     """
@@ -46,6 +48,9 @@ def read(
             "give more, or a file of its own with --validation FILE"
         )
     kept = held_out([example.label for example in found], count, config.seed)
+    teaching = {number for number, example in enumerate(found) if task.teaches(example)}
+    if teaching and teaching <= kept:  # there would be nothing to learn, so one changes places with another
+        kept ^= {min(teaching), min(set(range(len(found))) - kept)}
     return (
         [example for number, example in enumerate(found) if number not in kept],
         [example for number, example in enumerate(found) if number in kept],
