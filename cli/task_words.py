@@ -63,22 +63,27 @@ def label(text: str, columns: int) -> str:
 
 
 def balance(counts: Mapping[str, int], what: str = "", more: str = "") -> str:
-    """How common each label is; of many, the commonest and the rarest. `what` tells how many; else they are labels."""
+    """How common each label is; of many, the commonest and the rarest.
+
+    Args:
+        counts: examples of each, the commonest first.
+        what: how many there are, in words; else they are labels.
+        more: a remark behind them.
+    """
     total, names = sum(counts.values()), list(counts)
     shown = names if len(names) <= _FEW + 1 else names[: _FEW - 1]
     parts = [f"{label(name, _LABEL)} {percent(counts[name] / total)}" for name in shown]
     if len(shown) < len(names):
         rarest = names[-1]
         parts.append(f"... {label(rarest, _LABEL)} {percent(counts[rarest] / total)} ({counts[rarest]:,})")
-    parts[-1] += more
-    return listed(what or counted(len(names), "label"), parts)
+    return listed(what or counted(len(names), "label"), parts, more)
 
 
-def listed(what: str, parts: Sequence[str]) -> str:
-    """Some things behind what they are, on as many lines as that takes."""
+def listed(what: str, parts: Sequence[str], more: str = "") -> str:
+    """Some things behind what they are, and a remark if there is one, on as many lines as that takes."""
+    ends = ["," for _ in parts[1:]] + [";" if more else ""]
     lines, line = [], f"{what}: "
-    for place, part in enumerate(parts):
-        part += "," if place < len(parts) - 1 else ""
+    for part in [f"{part}{end}" for part, end in zip(parts, ends)] + [more] * bool(more):
         if width(line) + width(part) > screen() and line.strip():
             lines.append(line.rstrip())
             line = "  "
@@ -119,15 +124,15 @@ def _examples(event: Event) -> list[str]:
 def _labels(task: str, counts: Mapping[str, int], summary: Mapping[str, float]) -> str:
     """What there is to tell of the labels to train on; empty where a task has none."""
     if task == "regress":
-        middle = f"mean {summary['mean']:.4g}, deviation {summary['deviation']:.4g}"
-        return f"numbers: {middle}, from {summary['least']:.4g} to {summary['most']:.4g}"
+        middle = [f"mean {summary['mean']:.4g}", f"deviation {summary['deviation']:.4g}"]
+        return listed("numbers", [*middle, f"from {summary['least']:.4g} to {summary['most']:.4g}"])
     if task == "answer":
         without = f"{percent(summary['without'] / summary['questions'])} of the questions have none"
         without = without if summary["without"] else "every question has one"
-        return f"answers: {counted(round(summary['median']), 'character')} in the median; {without}"
+        return listed("answers", [f"{counted(round(summary['median']), 'character')} in the median"], without)
     if task == "tag":
         outside = percent(summary["outside"] / summary["words"])
-        return balance(counts, f"{counted(len(counts), 'type')} of entity", f"; {outside} of the words are O")
+        return balance(counts, f"{counted(len(counts), 'type')} of entity", f"{outside} of the words are O")
     return balance(counts) if counts else ""
 
 
