@@ -40,13 +40,14 @@ class _Lines(click.ParamType):
 @click.option("--objective", type=Choice(tuple(_NAMES)), help="What it is trained to do; each mode has a default.")
 @click.option(
     "--tokenizer",
-    "--run",
-    "tokenizer",
     type=Name(),
     default="words",
     show_default=True,
     metavar="KIND|FILE|RUN",
-    help="words, bytes, chars, a tokenizer.json, or a run, whose mode, objective (or task) and context then hold.",
+    help="words, bytes, chars, a tokenizer.json, or a run, as --run.",
+)
+@click.option(
+    "--run", type=Name(), help="A run, whose tokenizer, mode, objective (or task) and context then hold.", metavar="RUN"
 )
 @click.option("--hide", multiple=True, metavar="WORD", help="Hide this word instead of drawing; may be repeated.")
 @click.option("--line", type=_Lines(), help="Line N of the file, or lines N to M; default: the first with text.")
@@ -63,6 +64,7 @@ def command(
     mode: str | None,
     objective: str | None,
     tokenizer: str,
+    run: str | None,
     hide: tuple[str, ...],
     line: tuple[int, int] | None,
     context: int | None,
@@ -81,23 +83,25 @@ def command(
     from ..text import load_tokenizer
     from ..training.rundir import open_run
 
-    run = open_run(tokenizer) if (Path(tokenizer) / "config.toml").is_file() else None
-    settings = run.config() if run else None
+    if run is None and (Path(tokenizer) / "config.toml").is_file():
+        run = tokenizer
+    opened = open_run(run) if run is not None else None
+    settings = opened.config() if opened else None
     if settings and settings.task is not None and objective is None:
         if mode not in (None, settings.mode):
-            raise click.UsageError(f"{tokenizer} is a run of --mode {settings.mode}; leave --mode {mode} out")
+            raise click.UsageError(f"{run} is a run of --mode {settings.mode}; leave --mode {mode} out")
         if hide:
             raise click.UsageError(f"the task {settings.task} hides no words; leave --hide out, or name an --objective")
-        facts, kind = _example(run, settings, source, line, context)
+        facts, kind = _example(opened, settings, source, line, context)
         if as_json:
             print_json(dataclasses.asdict(facts))
         else:
             page(facts, kind, tokens)
         return
-    mode, objective = _task(mode, objective, settings, tokenizer)
+    mode, objective = _task(mode, objective, settings, run or "")
     content = _content(source, line, every_line=objective == "next-sentence")
-    if run:
-        made, context = load_tokenizer(run.tokenizer_file), context or settings.model.get("context")
+    if opened:
+        made, context = load_tokenizer(opened.tokenizer_file), context or settings.model.get("context")
     else:
         made = tokenizer_for(tokenizer, content, mode)
     facts = inspect(content, made, objective, context=context, hide=hide, seed=seed)

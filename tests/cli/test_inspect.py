@@ -228,6 +228,8 @@ def test_headings_are_bold_on_a_terminal_only(settings, bold):
         (["--mode", "encoder", CAR, "--tokenizer", "missing"], 2, "there is no tokenizer 'missing'"),
         (["--mode", "encoder", CAR, "--tokenizer", "data.txt"], 1, "data.txt is not a usable tokenizer"),
         (["--mode", "encoder", CAR, "--tokenizer", ""], 2, "--tokenizer needs a name"),
+        ([CAR, "--run", "missing"], 2, "no run at missing: it does not exist"),
+        ([CAR, "--run", "."], 2, ". is not a run directory: no config.toml"),
         (["--mode", "encoder", CAR, "--context", "2"], 2, "2 is not in the range"),
         (["--mode", "encoder", CAR, "--tokens", "0"], 2, "0 is not in the range"),
         (["--mode", "encoder", "latin1.txt", "--line", "41", "--tokenizer", "chars"], 1, "is not UTF-8 at byte 3"),
