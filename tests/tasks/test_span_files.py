@@ -89,8 +89,9 @@ def test_tagged_files_that_are_refused(text, message):
     [
         ("Bob B-X\nGreen E-X\n\nRome S-X\n", "BIOES: write B- for S- and I- for E-, in the", {"S-": "B-", "E-": "I-"}),
         ("Bob B-X\nGreen L-X\n\nRome U-X\n", "BILOU: write B- for U- and I- for L-, in the", {"U-": "B-", "L-": "I-"}),
-        ("Rome S\n\nBob B\nGreen E\n", "BIOES: write B- for S-", {" S": " B", " E": " I"}),
         ("a O\nBob I-X\n\nRome I-X\n", "IOB1: write B- for the I- with which an entity begins, in the", {"I-": "B-"}),
+        ("a O\nBob I\n", "'I' follows 'O'; an entity begins with 'B'; this looks like IOB1: write B-", {" I": " B"}),
+        *((f"a {tag}\n", "others; correct or convert the file", {f" {tag}": " B-X"}) for tag in "LUSE"),
         ("a IX\n", "correct or convert the file", {" IX": " B-X"}),
     ],
 )

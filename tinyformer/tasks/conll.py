@@ -99,7 +99,7 @@ def check_tags(example: Example, *, one_line: bool = False) -> None:
 def _way_to_bio(tag: str) -> str:
     """What to do about a tag that is not BIO: from which scheme it seems to be, and how that is written as BIO."""
     for scheme, single, last in (("BIOES", "S", "E"), ("BILOU", "U", "L")):
-        if tag[:2] in (single, last, f"{single}-", f"{last}-"):
+        if tag[:2] in (f"{single}-", f"{last}-"):  # a letter alone may be the name of a type
             return f"this looks like {scheme}: write B- for {single}- and I- for {last}-, in the whole file"
     if tag[:2] in ("I", "I-"):
         return "this looks like IOB1: write B- for the I- with which an entity begins, in the whole file"
