@@ -23,7 +23,9 @@ def command(run: str, out: str) -> None:
 
     The tokenizer of a run that was trained here goes out so that AutoTokenizer gives the same ids, with
     add_special_tokens=False. Text that spells a special token stays text there, too; to have <mask> read as the mask,
-    call it with split_special_tokens=False. With --tokenizer chars, a character outside the vocabulary is an error
+    call it with split_special_tokens=False, or pipeline("fill-mask", DIR) with tokenizer_kwargs that say so: it then
+    fills in as tinyformer fill does. With --tokenizer bpe, the mask takes all white space before it there, and one
+    space here: they differ behind a line break. With --tokenizer chars, a character outside the vocabulary is an error
     there, as it is here.
 
     A tokenizer that was imported goes out as it came. AutoTokenizer then reads text that spells a special token as this

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyformer import interop
+from tinyformer.generation import fill_masks
 from tinyformer.interop import tokenizer as tokenizers
 from tinyformer.interop.directory import write_run
 from tinyformer.models import build, resolve
@@ -224,12 +225,40 @@ def test_special_tokens_where_they_are_asked_for(exported):
         found = theirs("I said", "12")
         assert found["input_ids"] == [cls, *one, sep, *two, sep]
         assert found["token_type_ids"] == [0] * (len(one) + 2) + [1] * (len(two) + 1)
-        marked = theirs("I <mask>", add_special_tokens=False, split_special_tokens=False)["input_ids"]
-        assert marked == [*ours.encode("I ").tolist(), ours.special_id("mask")]
+        for text in ("I <mask>", "I<mask>", "<mask> said <mask> <mask>.", "I <sep> <mask>"):
+            marked = theirs(text, add_special_tokens=False, split_special_tokens=False)["input_ids"]
+            assert marked == ours.encode_marked(text).tolist()
         assert (theirs.pad_token_id, theirs.mask_token_id) == (ours.special_id("pad"), ours.special_id("mask"))
         ours, theirs = exported["encoder-decoder", kind]
         assert theirs("said")["input_ids"] == [*ours.encode("said").tolist(), ours.special_id("end")]
         assert theirs.convert_tokens_to_ids("<extra_id_0>") == ours.sentinels[0] == ours.vocabulary_size - 1
+        marked = theirs("I <extra_id_0> 12 <extra_id_1>", add_special_tokens=False, split_special_tokens=False)
+        assert marked["input_ids"] == ours.encode_marked("I <extra_id_0> 12 <extra_id_1>").tolist()
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+@pytest.mark.parametrize("kind", ["bytes", "bpe", "chars"])
+def test_a_pipeline_fills_masks_as_we_do(kind, positions, exported, tmp_path):
+    """Also where two masks stand side by side, at the beginning of the text, and behind a letter."""
+    tokenizer = exported["encoder", kind][0]
+    shape = resolve(
+        mode="encoder", layers=2, width=32, context=48, vocabulary=tokenizer.vocabulary_size, positions=positions
+    )
+    model = build(shape, seed=3)
+    rng = np.random.default_rng(0)
+    for parameter in model.parameters().values():  # else every probability is much the same
+        parameter.array += rng.normal(0, 0.3, parameter.shape).astype(np.float32)
+    with new_run(tmp_path / "run", "x", "encoder") as run:
+        write_run(run, model, tokenizer)
+    interop.export_run(run.path, tmp_path / "out", warn=lambda message: None)
+    fill = transformers.pipeline("fill-mask", str(tmp_path / "out"))
+    for text in ("The dragon was <mask> in 12 times", "<mask> dragon", "a <mask> <mask>.", "drag<mask>"):
+        wanted = fill_masks(model, tokenizer, text)
+        found = fill(text, tokenizer_kwargs={"split_special_tokens": False})
+        for theirs, ours in zip(found if len(wanted) > 1 else [found], wanted, strict=True):
+            assert [one["token"] for one in theirs] == [one.token for one in ours]
+            assert [one["score"] for one in theirs] == pytest.approx([one.probability for one in ours], rel=2e-5)
+            assert ours[0].probability > 3 / tokenizer.vocabulary_size
 
 
 def test_a_tokenizer_that_came_in_goes_out_as_it_was(tmp_path):

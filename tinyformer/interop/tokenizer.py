@@ -4,8 +4,10 @@ Ours are written without that package, for its format is JSON: a pattern that sp
 visible characters, and the merges. Two things need care for the ids to be the same for every text. The pattern's
 letters, numbers and spaces are listed one by one, since the package has an older edition of Unicode than the one that
 our pattern uses. And text that spells a special token stays text (`split_special_tokens` in tokenizer_config.json;
-transformers' tokenizers take the same name as an argument, to have `<mask>` in a text read as the mask). A tokenizer
-that was imported goes out as it came.
+transformers' tokenizers take the same name as an argument, to have `<mask>` in a text read as the mask). Where words
+carry the space before them, a mark does so too, with the format's `lstrip`, as RoBERTa's mask has it. It takes all the
+white space there, and ours one space: they differ behind a line break or several spaces. A tokenizer that was imported
+goes out as it came.
 
 Read before: `tinyformer/text/huggingface.py`, `tinyformer/text/bpe.py`. Read next: `directory.py`.
 """
@@ -137,8 +139,8 @@ def _definition(tokenizer: Tokenizer, mode: str, headed: bool) -> dict[str, Any]
     else:
         raise UsageError(f"a tokenizer of kind {tokenizer.kind!r} has no counterpart in transformers")
     added = [
-        {"id": i, "content": name, "special": True, "normalized": False}
-        | dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+        {"id": i, "content": name, "special": True, "normalized": False, "single_word": False, "rstrip": False}
+        | {"lstrip": tokenizer.carries_space}  # white space before it belongs to it
         for name, i in tokenizer.special_tokens.items()
     ]
     return {
