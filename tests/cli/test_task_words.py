@@ -49,8 +49,6 @@ def test_what_is_told_of_the_labels_fits_the_screen(task, counts, summary, colum
     monkeypatch.setenv("COLUMNS", columns)
     _, _, *told = WORDS["start"](START | {"task": task, "balance": counts, "summary": summary}).splitlines()
     assert all(width(line) <= filled for line in told)
-    assert (
-        len(told) == 1 or width(told[0]) + width(told[1].split(",")[0].split(";")[0]) > filled
 
 
 def test_a_remark_stands_behind_the_labels():
