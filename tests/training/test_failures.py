@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tinyformer.tensor import Tensor
 from tinyformer.training import checkpoint, data, samples
 from tinyformer.training.rundir import open_run
 from tinyformer.training.runlog import read_log
+from tinyformer.training.signals import Stopped
 from tinyformer.training.trainer import resume, train
 
 
@@ -72,6 +74,27 @@ def test_three_in_a_row_stop_the_run_with_the_last_good_state(config, out, sick_
     monkeypatch.setitem(OBJECTIVES, "causal", CausalLM)
     resume(out, Events())
     assert result(out) == uninterrupted
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_a_validation_of_steps_that_were_undone_is_made_again(config, out, tmp_path, sick_at, monkeypatch, every):
+    """Of the weights before them; and a signal in the one that comes next loses none."""
+    train(config.replace(eval_every=every), Events(), out=tmp_path / "quiet")
+    sick_at(8, 9, 10)
+    with pytest.raises(TinyformerError, match="the state of step 7 is saved"):
+        train(config.replace(eval_every=every), Events(), out=out)
+    monkeypatch.setitem(OBJECTIVES, "causal", CausalLM)
+    sent = []
+
+    def interrupt(event):
+        if event["event"] == "validating" and event["step"] == 8 and not sent:
+            sent.append(signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        resume(out, Events(interrupt))
+    resume(out, Events())
+    assert result(out) == result(tmp_path / "quiet")
 
 
 def test_the_lower_rate_is_a_plain_number(config, out, sick_at):

@@ -1,6 +1,8 @@
 """A signal ends a validation soon, and nothing is lost: it is made again, and all numbers are those of a quiet run."""
 
+import json
 import os
+import shutil
 import signal
 import time
 
@@ -9,7 +11,9 @@ from tiny_runs import Events, result
 from tiny_tasks import settings
 
 import tinyformer
+from tinyformer.files import WriteError
 from tinyformer.tasks.text2text import Text2Text
+from tinyformer.training import checkpoint
 from tinyformer.training.finetuning import evaluate
 from tinyformer.training.rundir import open_run
 from tinyformer.training.saving import RunState
@@ -81,7 +85,7 @@ def test_a_validation_that_was_stopped_is_made_when_the_run_goes_on(kind, which,
     assert not events.of("warning")
     again = Events()
     resume(out, again)
-    assert not again.of("validating")
+    assert not again.of("validation")
     assert f"all {LAST[kind]} steps" in again.of("warning")[0]["message"]
 
 
@@ -97,13 +101,22 @@ def test_it_is_in_the_log_once_whatever_happens_next(kind, runs, tmp_path, monke
     with pytest.raises(Stopped):
         train(chosen, stop_in(LAST[kind]), out=out)
     with monkeypatch.context() as patched:
-        patched.setattr(RunState, "try_to_save", killed)
+        patched.setattr(RunState, "note_validation", killed)
         with pytest.raises(Killed):
             resume(out, Events())
     with pytest.raises(Stopped):
         resume(out, stop_in(LAST[kind]))
     resume(out, Events())
     assert everything(out) == everything(quiet)
+
+
+def test_the_last_validation_may_come_out_of_turn(runs, tmp_path):
+    chosen = runs["text"][0].replace(steps=10)
+    train(chosen, Events(), out=tmp_path / "quiet")
+    with pytest.raises(Stopped):
+        train(chosen, stop_in(10), out=tmp_path / "run")
+    resume(tmp_path / "run", Events())
+    assert everything(tmp_path / "run") == everything(tmp_path / "quiet")
 
 
 def test_the_whole_of_a_validation_is_told_batch_by_batch(runs, examples):
@@ -145,3 +158,50 @@ def test_a_run_of_an_early_version_that_does_not_say_what_its_validation_was_of(
     resume(tmp_path / "run", events)
     assert not events.of("validating")
     assert result(tmp_path / "run") == before
+
+
+def test_a_disk_that_is_full_when_a_validation_is_noted_costs_nothing(runs, tmp_path, monkeypatch):
+    chosen, quiet, _ = runs["classify"]
+    out = tmp_path / "run"
+    with pytest.raises(Stopped):
+        train(chosen, stop_in(LAST["classify"]), out=out)
+    before = (out / "checkpoints" / "step-000048" / "state.json").read_bytes()
+
+    def full(*args, **more):
+        raise WriteError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "note", full)
+        events = Events()
+        resume(out, events)
+    assert events.of("warning")[0]["message"] == (
+        "the disk is full; when the run goes on, the validation is made again"
+    )
+    assert (out / "checkpoints" / "step-000048" / "state.json").read_bytes() == before
+    resume(out, Events())
+    assert everything(out) == everything(quiet)
+    assert json.loads((out / "checkpoints" / "step-000048" / "state.json").read_text())["validation"]["step"] == 48
+
+
+def test_nothing_is_changed_in_a_run_that_has_done_all_its_steps(runs, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(runs["classify"][1], out)
+    before = (out / "config.toml").read_bytes()
+    resume(out, Events(), {"learning_rate": 1.0})
+    assert (out / "config.toml").read_bytes() == before
+
+
+def test_a_signal_in_the_last_answers_leaves_a_run_that_is_whole(runs, tmp_path):
+    """Those of the confusion matrix, when everything is saved."""
+    chosen, quiet, told = runs["classify"]
+
+    def interrupt(event):
+        last = event["event"] == "validating" and events[-2]["event"] == "saved" and event["step"] == LAST["classify"]
+        if last:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    events = Events(interrupt)
+    with pytest.raises(Stopped, match="stopped and saved at step 48"):
+        train(chosen, events, out=tmp_path / "run")
+    assert everything(tmp_path / "run") == everything(quiet)
+    assert resume(tmp_path / "run", Events())["report"] == told[-1]["report"]

@@ -114,7 +114,7 @@ def test_a_signal_saves_and_the_resumed_run_equals_the_uninterrupted_one(config,
     stopped = Events(interrupt)
     with pytest.raises(Stopped, match=f"saved at step {step}; go on with: tinyformer train --resume") as raised:
         train(config, stopped, out=out)
-    answer = "stopping after this step, then saving; a second Ctrl-C leaves at once"
+    answer = "stopping after this step or batch, then saving; a second Ctrl-C leaves at once"
     assert stopped.of("warning") == [{"event": "warning", "message": answer}]
     assert raised.value.exit_code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}[number]
     events = Events()

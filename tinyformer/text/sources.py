@@ -74,14 +74,17 @@ class Source(ABC):
         All of it if it has at most `most_tokens` tokens (or that is None); else about that many, in rows spread evenly
         over it.
         """
-        whole = len(self)
-        used = whole if most_tokens is None else min(whole, max(1, most_tokens // self.row_tokens))
+        whole, used = len(self), self.used(most_tokens)
         numbers = np.arange(used) * whole // max(used, 1)
         batches = [self._items(numbers[first : first + rows]) for first in range(0, used, rows)]
         if used == whole:
             batches += self._rest()
         for items in batches:
             yield self._corrupted(items, [host_random(self.seed, VALIDATION, item) for item in items.tolist()])
+
+    def used(self, most_tokens: int | None) -> int:
+        """How many rows `in_order` gives, but for a last one that is shorter."""
+        return len(self) if most_tokens is None else min(len(self), max(1, most_tokens // self.row_tokens))
 
     def target_counts(self) -> np.ndarray:
         """How often each id occurs among what is to be predicted, before any corruption: int64, `v`."""

@@ -113,6 +113,25 @@ def save(
     return path
 
 
+def note(directory: Path, step: int, validation: Mapping[str, float]) -> None:
+    """Put the figures of a validation into the checkpoint of a step, whose arrays are not touched.
+
+    Args:
+        directory: of the run's checkpoints.
+        step: of one that is in order.
+        validation: takes the place of the figures there.
+
+    Raises:
+        WriteError: it could not be written, and is as it was.
+        DamagedFile: the checkpoint is not in order.
+    """
+    path = directory / f"step-{step:06d}" / STATE
+    sealed = _read_state(path) | {"validation": dict(validation)}
+    sealed["seal"] = _seal(sealed)
+    with files.replacing(path) as file:
+        file.write(json.dumps(sealed, indent=2).encode())
+
+
 def load(path: Path, *, optimizer: bool = True) -> Checkpoint:
     """Read one checkpoint.
 

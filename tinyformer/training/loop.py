@@ -103,10 +103,10 @@ class Trainer:
     def go(self) -> dict[str, Any]:
         """Train up to the last step. Returns the "end" event."""
         config, began, first = self.config, time.perf_counter(), self.progress.step
-        self._stop.answer = "stopping after this step, then saving"
+        self._stop.answer = "stopping after this step or batch, then saving"
         if self._lacks_validation():
             self._validate(first == config.steps)
-            self.progress.try_to_save(again=True)
+            self.progress.note_validation()
         elif first == config.steps:
             warn(self._report, _all_done(first, self.corpus.epoch_steps))
         outcome, busy, tokens, busy_before = None, 0.0, 0.0, 0.0
@@ -250,7 +250,7 @@ class Trainer:
     def _lacks_validation(self) -> bool:
         """Whether the run was stopped in a validation, which then is the next thing to do."""
         step, config = self.progress.step, self.config
-        due = step > 0 and (step % config.eval_every == 0 or step == config.steps)
+        due = step % config.eval_every == 0 or step == config.steps
         return due and self.progress.validation.get("step", 0) < step
 
     def _stopped(self) -> Stopped:
@@ -263,7 +263,9 @@ class Trainer:
             return {}
         self.progress.take_best()
         with self._flat.backend.rounding(self._rounding):
-            report = self.corpus.report(self.model, self._workers, rows=self.config.batch_size)
+            report = self.corpus.report(
+                self.model, self._workers, rows=self.config.batch_size, progress=self._validated
+            )
         return self.corpus.baselines | {"best": self.progress.best, "report": report}
 
     def _speed(self, steps: int, seconds: float) -> dict[str, float | None]:

@@ -102,6 +102,8 @@ class RunState:
             mean[...] = self._flat.backend.from_host(saved.optimizer[name])
         state = saved.state
         validation = state["validation"] and {"step": saved.step} | state["validation"]  # early versions named no step
+        if validation.get("step", 0) > saved.step:  # the run failed after it, and went back to this step
+            validation = {"step": saved.step}
         self._log.cut_back(saved.step, validation.get("step", 0))
         if self._config.task is not None:
             self._find_best()
@@ -114,17 +116,14 @@ class RunState:
         if different := differences(state["fingerprint"], now):
             warn(self._report, different)
 
-    def save(self, *, again: bool = False) -> None:
-        """Write a checkpoint of the present state, unless there is one of this step.
-
-        Args:
-            again: write it in any case, for more is known now than when the step was saved.
+    def save(self) -> None:
+        """Write a checkpoint of the present state, unless there is one.
 
         Raises:
             WriteError: it could not be written; those before it are untouched.
             TinyformerError: the weights are not finite, and so not worth keeping.
         """
-        if self._saved == self.step and not again:
+        if self._saved == self.step:
             return
         xp, values = self._flat.backend, self._flat.values
         if not bool(xp.isfinite(xp.max(values)) & xp.isfinite(xp.min(values))):  # in no memory; both hand on a NaN
@@ -132,15 +131,24 @@ class RunState:
             raise TinyformerError(f"the weights are no longer finite at step {self.step}; {good}")
         self._note(self._log.sync())
         means = {name: xp.to_host(mean) for name, mean in self._means().items()}
-        good = None if again else self._saved
-        path = checkpoint.save(self._run.checkpoints, self.step, self._weights(), means, self._state(), good=good)
+        path = checkpoint.save(
+            self._run.checkpoints, self.step, self._weights(), means, self._state(), good=self._saved
+        )
         self._saved = self.step
         self._report({"event": "saved", "step": self.step, "path": str(path)})
 
-    def try_to_save(self, *, again: bool = False) -> None:
+    def note_validation(self) -> None:
+        """Tell the checkpoint of this step of a validation that it lacked, or let the next resume make it again."""
+        self._note(self._log.sync())
+        try:
+            checkpoint.note(self._run.checkpoints, self.step, self._figures())
+        except TinyformerError as error:
+            warn(self._report, f"{error}; when the run goes on, the validation is made again")
+
+    def try_to_save(self) -> None:
         """Save, or go on training from memory: a disk that is full now may not be at the next checkpoint."""
         try:
-            self.save(again=again)
+            self.save()
         except WriteError as error:
             warn(self._report, f"{error}; training goes on, and the next checkpoint will be tried as usual")
 

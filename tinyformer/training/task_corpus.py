@@ -146,11 +146,13 @@ class TaskCorpus:
         found |= self.objective.measure(self.validation, answers)
         return found, {"tokens": int(sums["tokens"])}
 
-    def report(self, model: Any, workers: Workers, *, rows: int) -> dict[str, Any]:
+    def report(
+        self, model: Any, workers: Workers, *, rows: int, progress: Callable[[int, int], None]
+    ) -> dict[str, Any]:
         """What there is to tell of the best weights: `labels`, and `confusion`, a row of counts for each of them."""
         if not (self.objective.labels and isinstance(self.validation[0].label, str)):
             return {}
-        answers, _ = self._answers(model, workers, rows, score=False)
+        answers, _ = self._answers(model, workers, rows, score=False, progress=progress)
         return confusion(self.objective, self.validation, answers)
 
     def _answers(self, model: Any, workers: Workers, rows: int, **settings: Any) -> tuple[list[Any], dict[str, float]]:

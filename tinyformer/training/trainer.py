@@ -91,7 +91,7 @@ def resume(path: str | Path, reporter: Reporter, changes: dict[str, Any] | None 
         with _trainer(run, config, shape, corpus, reporter, stop) as trainer:
             trainer.progress.restore(saved)
             del saved  # or its files would keep their place on the disk when they are removed
-            if config != stored:
+            if config != stored and trainer.progress.step < config.steps:  # else nothing is done with it
                 run.write_config(config)
             trainer.announce()
             return trainer.go()
