@@ -54,6 +54,28 @@ def test_a_fresh_pooler_or_that_of_the_body_are_the_same(name, mode, seed):
     assert other.loss(plain, batch).item() == pytest.approx(task.loss(model, batch).item(), rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("positions", "next_sentence", "end"),
+    [
+        ("learned", True, math.tanh),
+        ("learned", False, math.tanh),
+        ("rotary", True, math.tanh),
+        ("rotary", False, lambda x: x * (1 + math.erf(x / 2**0.5)) / 2),
+    ],
+)
+def test_a_pooler_ends_in_tanh_and_with_rotary_positions_in_the_activation_of_the_body(positions, next_sentence, end):
+    """But for one that was trained as BERT's."""
+    choices = {"positions": positions, "next_sentence": next_sentence, "activation": "gelu-exact"}
+    task, model = made("classify", "encoder", **choices)
+    batch = drawn(task, 1)
+    hidden = model.body.hidden(*batch.ids, **batch.keywords)
+    pooler = model.body.pooler or model.head.pooler
+    read = np.vectorize(end)(hidden.numpy()[:, 0] @ pooler.weight.numpy() + pooler.bias.numpy())
+    expected = read @ model.head.output.weight.numpy() + model.head.output.bias.numpy()
+    found = model.head(hidden, mask=batch.mask, body=model.body).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("kind", [PooledHead, LastHead])
 def test_gradients_of_heads(kind, masked):

@@ -180,8 +180,8 @@ def _heads(width: int) -> int:
 def default_learning_rate(config: ModelConfig) -> float:
     """A peak learning rate for AdamW that falls with the width, near the published ones (6e-4 at 768 in GPT-3).
 
-    An encoder takes less, as its norms come after the parts of a block. One of width 128 learned less at 3e-3 than at
-    2e-3; with learned positions it stayed at the unigram loss at 2e-3, and left it at 1e-3.
+    An encoder takes less. One of width 128 learned less at 3e-3 than at 2e-3; with learned positions it stayed at the
+    unigram loss at 2e-3, and left it at 1e-3.
     """
     rate = min(3e-3, 0.5 / config.width)
     if config.mode == "encoder":
