@@ -21,8 +21,11 @@ from .app import Command, Name, print_json
     show_default="the model's context",
     help="Of a decoder: new tokens in each window; fewer give each token more context and take longer.",
 )
+@click.option("--text", type=Name(), metavar="COLUMN", help="Column of the text.", show_default="as in training")
+@click.option("--pair", type=Name(), metavar="COLUMN", help="Column of the second text.", show_default="as in training")
+@click.option("--label", type=Name(), metavar="COLUMN", help="Column of the label.", show_default="as in training")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(run: str, file: str, stride: int | None, as_json: bool) -> None:
+def command(run: str, file: str, stride: int | None, as_json: bool, **columns: str | None) -> None:
     """Score the model in the run directory RUN on FILE, in the way that it was trained.
 
     A decoder scores every token but the first, which nothing precedes, once; bits per byte compare models with
@@ -30,7 +33,9 @@ def command(run: str, file: str, stride: int | None, as_json: bool) -> None:
     For seq2seq, FILE has lines of a source, a tab, and its target. Perplexity and loss are per token; unigram is what
     knowing only how common each token is in the text trained on would give on FILE, or of an imported run in FILE.
 
-    A run that was fine-tuned answers the labelled examples of FILE, and the answers are measured as its task is.
+    A run that was fine-tuned answers the labelled examples of FILE, and the answers are measured as its task is. FILE
+    has any form that finetune reads. Its columns are found by --text, --pair and --label, or by the names that they had
+    in training; with tabs between them, a FILE whose first line has no such name has no header, and they lie in order.
     """
     from ..analysis.evaluation import evaluate_file
     from ..training.data import open_training
@@ -44,8 +49,10 @@ def command(run: str, file: str, stride: int | None, as_json: bool) -> None:
             raise click.UsageError(
                 f"--stride belongs to decoders that predict a text, and {run} was fine-tuned for a task"
             )
-        _task(run, model, file, as_json)
+        _task(run, model, file, columns, as_json)
         return
+    if given := [f"--{role}" for role, name in columns.items() if name is not None]:
+        raise click.UsageError(f"{given[0]} names a column of labelled examples, and {run} was not fine-tuned")
     objective, unigram = open_training(run, tokenizer, model.config)
     with progress_line() as progress:
         result = evaluate_file(
@@ -70,10 +77,11 @@ def command(run: str, file: str, stride: int | None, as_json: bool) -> None:
     click.echo(f"scored         {result.tokens:,} tokens{pairs}")
 
 
-def _task(run: str, model: Any, file: str, as_json: bool) -> None:
+def _task(run: str, model: Any, file: str, columns: dict[str, str | None], as_json: bool) -> None:
     """Measure a model that was fine-tuned."""
     import threadpoolctl
 
+    from ..tasks import Columns
     from ..training.finetuning import evaluate
     from ..training.rundir import open_run
     from .runs import threads_for, warn
@@ -82,7 +90,8 @@ def _task(run: str, model: Any, file: str, as_json: bool) -> None:
 
     with threadpoolctl.threadpool_limits(1, "blas"), progress_line("rows") as progress:
         settings = {"threads": threads_for(model, None), "warn": warn}
-        found = evaluate(open_run(run), model, file, **settings, progress=lambda *now: progress(*now, "answering"))
+        settings["progress"] = lambda *now: progress(*now, "answering")
+        found = evaluate(open_run(run), model, file, Columns(**columns), **settings)
     if as_json:
         strict = {
             name: None if isinstance(value, float) and not math.isfinite(value) else value

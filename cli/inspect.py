@@ -77,7 +77,8 @@ def command(
     An argument that names an existing file is that file, of which one line is shown; - is stdin; anything else is the
     text itself. Blank lines separate documents for an encoder; next-sentence takes the first two of all lines, and
     seq2seq a line "source TAB target". Of a run that was fine-tuned, it is an example of the task, with a label or
-    without: what the model reads of it, where its head answers, and what was cut.
+    without: what the model reads of it, where its head answers, and what was cut. Its columns are found by the names
+    that they had in training, or if the first line has none of these, with tabs between, by their order.
     """
     from ..analysis.inspection import inspect, tokenizer_for
     from ..text import load_tokenizer
@@ -118,7 +119,7 @@ def _example(run: Any, settings: Any, source: str | None, line: Any, context: in
 
     task = open_task(run, settings, context=context)
     place: Any = Path(source) if source and _exists(source) else _content(source, line, every_line=True)
-    example = find(type(task), place, columns_of(settings), line[0] if line else None)
+    example = find(type(task), place, columns_of(run, settings), line[0] if line else None)
     if example is None or not example.texts:
         raise click.UsageError(f"{source} has no example from line {line[0]} on" if line else "there is no example")
     return inspect(task, example), task.tokenizer.kind

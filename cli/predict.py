@@ -32,9 +32,9 @@ def command(
 ) -> None:
     """Answer each line of FILE with the fine-tuned model in the run directory RUN: one JSON object a line.
 
-    FILE is what the run was fine-tuned on: lines of a text, or of text TAB text; .csv, .tsv and .jsonl with its
-    columns; for tag, words one a line, or sentences; for answer, SQuAD's JSON, or JSON lines with question and context.
-    Labels need not be there, and are not looked at. With --text, any other file has a header, too.
+    FILE is what the run was fine-tuned on: lines of a text, or of text TAB text; .csv and .jsonl with its columns, .tsv
+    with or without them; for tag, words one a line, or sentences; for answer, SQuAD's JSON, or JSON lines with question
+    and context. Labels need not be there, and are not looked at. With --text, any other file has a header, too.
 
     With -, FILE is stdin, and each line is answered as it comes. A blank line is answered with null, so that answers
     stay beside their lines. What is too long for the context is cut as in training.
@@ -74,4 +74,4 @@ def _task(path: str) -> tuple[Any, Any]:
             f"{path} was not fine-tuned, so it has no task; tinyformer finetune {shlex.quote(path)} TRAIN --task TASK "
             "gives it one"
         )
-    return open_task(run, config), columns_of(config)
+    return open_task(run, config), columns_of(run, config)

@@ -167,6 +167,13 @@ def test_columns_are_named(folder, origins):
         place = result.stderr.splitlines()[-1].split()[3]
         assert len(output("predict", place, name).splitlines()) == 20
         assert json.loads(output("evaluate", place, name, "--json"))["examples"] == 20
+        (folder / "plain.tsv").write_text(lines(7))
+        (folder / "other.csv").write_text((folder / "data.csv").read_text().replace("review", "body"))
+        for other, count in (("plain.tsv", 7), ("other.csv --text body", 20)):
+            assert json.loads(output("evaluate", place, *other.split(), "--json"))["examples"] == count
+        assert len(output("predict", place, "plain.tsv").splitlines()) == 7
+        assert "name the text's with --text" in run("evaluate", place, "other.csv").stderr
+        assert "  label   " in output("inspect", "--run", place, "plain.tsv").decode()
 
 
 @pytest.mark.parametrize("mode", ["decoder", "encoder"])
@@ -228,7 +235,7 @@ def test_a_run_is_measured_on_other_examples(finetuned, folder):
     assert shown.endswith("measured on 40 examples\n")
     for content, message in (
         ("a good day\tmixed\n", "other.tsv, line 1: the label 'mixed' is none of those"),
-        ("a good day\n", "other.tsv, line 1 has no tab; each line is text TAB label\n"),
+        ("a good day\n", "other.tsv, line 1 has no tab; each line is text TAB label (of a file with a header,"),
     ):
         (folder / "other.tsv").write_text(content)
         result = run("evaluate", finetuned, "other.tsv")
@@ -245,6 +252,7 @@ def test_a_run_is_measured_on_other_examples(finetuned, folder):
         ),
         (["fill", "RUN", "a <mask> day"], "was fine-tuned for the task classify, and writes no text; use it with: "),
         (["evaluate", "RUN", "train.tsv", "--stride", "3"], "--stride belongs to decoders"),
+        (["evaluate", "RUN", "train.tsv", "--pair", "b"], "this task takes one; leave it out"),
         (["train", "--resume", "RUN", "--devices", "2"], "fine-tuning takes one GPU; leave --devices 2 out"),
     ],
 )

@@ -72,6 +72,18 @@ def test_numbers_and_the_columns_of_the_training(runs, tmp_path):
     assert answers(runs["regress"], tmp_path / "b.txt", "--text", "body") == expected
 
 
+def test_a_run_for_numbers_of_pairs_wants_pairs(tmp_path):
+    """As one for classes of pairs does; its own examples tell that it is one."""
+    path = made_run(tmp_path / "run", "regress", labels=("3.0", "2.0"))
+    assert len(answers(path, "-", input="a\nb\n")) == 2
+    (path / "train.jsonl").write_text(json.dumps({"texts": ["a", "b"], "label": 1.0, "place": "", "key": ""}) + "\n")
+    for content in ("a\n", '{"text": "a"}\n'):
+        result = run("predict", path, "-", input=content)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "standard input, line 1 has no " in result.stderr
+    assert len(answers(path, "-", input="a\tb\n")) == 1
+
+
 def test_tags_of_sentences_and_of_columns(runs):
     sentences = answers(runs["tag"], "-", input="Ada met Bob .\nBob left .\n")
     assert [answer["words"] for answer in sentences] == [["Ada", "met", "Bob", "."], ["Bob", "left", "."]]

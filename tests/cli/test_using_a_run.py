@@ -148,7 +148,8 @@ def test_evaluating_scores_every_token_but_the_first(trained, folder):
     facts = json.loads(output("evaluate", trained, "data.txt", "--json"))
     assert facts["tokens"] == len(TEXT) - 1
     assert f"{facts['bits_per_byte']:.4f}" in words
-    for args, code in ((["missing.txt"], 2), (["empty.txt"], 2), (["data.txt", "--stride", "17"], 2)):
+    more = (["data.txt", "--stride", "17"], 2), (["data.txt", "--text", "body"], 2)
+    for args, code in ((["missing.txt"], 2), (["empty.txt"], 2), *more):
         result = run("evaluate", trained, *args)
         assert (result.exit_code, result.stderr.count("\n")) == (code, 1)
 

@@ -256,3 +256,36 @@ def test_json_that_is_not_in_lines_is_told(tmp_path):
     for labelled in (True, False):
         with pytest.raises(UsageError, match=r"a.json is JSON, .* save it as .jsonl, with an object on each line"):
             found(path, labelled=labelled)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('good, really\tpos\na "bad" one\tneg\n', EXPECTED),  # no header
+        ('\n\nclass\tsentence\npos\tgood, really\nneg\ta "bad" one\n', EXPECTED),  # one, as in training
+        ("sentence\nclass\n", "there are: sentence"),  # one that lacks a column
+        ("good\tbad\tpos\n", "has 3 fields; each line is text TAB label"),
+    ],
+)
+def test_the_columns_of_a_run_are_looked_for_in_the_first_line_of_a_file_with_tabs(tmp_path, content, expected):
+    usual = Columns("sentence", None, "class", optional=True)
+    path = written(tmp_path, "a.txt", content)
+    if isinstance(expected, list):
+        assert found(path, Columns().beside(usual)) == expected
+    else:
+        with pytest.raises(UsageError, match=expected):
+            found(path, Columns().beside(usual))
+    with pytest.raises(UsageError, match="no column 'body'"):  # those that a user names are demanded
+        found(path, Columns("body").beside(usual))
+
+
+@pytest.mark.parametrize(
+    ("texts", "content", "labelled"),
+    [(2, "good\t3\n", True), (2, "good\n", False), (1, "good\tbad\t3\n", True), (1, "good\tbad\t3\n", False)],
+)
+def test_a_run_knows_how_many_texts_its_examples_have(tmp_path, texts, content, labelled):
+    """Where the task takes one or two, and the first line would be taken for what it has."""
+    path = written(tmp_path, "a.txt", content)
+    assert len(list(TASKS["regress"].stream(path, labelled=labelled))) == 1
+    with pytest.raises(UsageError, match="line 1 has"):
+        list(TASKS["regress"].stream(path, Columns(texts=texts), labelled=labelled))

@@ -1,7 +1,8 @@
 """A user's file of labelled texts, line by line: tab-separated, CSV or JSON lines.
 
 - Tab-separated lines, `text TAB label`, are what any other file is taken for. Quotation marks mean nothing in them, and
-  there is no header; but the first line is one where names of columns are given.
+  there is no header; but the first line is one where names of columns are given. Where they are those of a run, the
+  first line is a header if it has one of them.
 - `.csv` always has a header. Fields may be quoted, and then hold commas, line breaks and doubled quotation marks.
 - `.jsonl` has a JSON object in each line, and its keys are the columns. So has standard input that begins with `{`.
 
@@ -51,13 +52,17 @@ class Columns:
     """Names of columns (of keys, in JSON lines); None for the usual ones: "text", "pair" and "label".
 
     Attributes:
-        fixed: whether they are a run's, so that no message offers options to name others.
+        fixed: whether nobody can name others, so that no message offers options to do so.
+        optional: whether they are a run's, and a tab-separated file may go without a header.
+        texts: of an example, 1 or 2, where a run knows that and its task does not.
     """
 
     text: str | None = None
     pair: str | None = None
     label: str | None = None
     fixed: bool = dataclasses.field(default=False, compare=False)
+    optional: bool = dataclasses.field(default=False, compare=False)
+    texts: int | None = dataclasses.field(default=None, compare=False)
 
     @property
     def given(self) -> bool:
@@ -67,6 +72,11 @@ class Columns:
     def name(self, role: str) -> str:
         """Of the column with a role."""
         return getattr(self, role) or role
+
+    def beside(self, usual: Columns) -> Columns:
+        """These, and in place of those that are not given a run's; without any, a run's as they are."""
+        names = {role: getattr(self, role) or getattr(usual, role) for role in ROLES}
+        return Columns(**names, fixed=self.fixed, optional=usual.optional and not self.given, texts=usual.texts)
 
 
 def stream(
@@ -83,7 +93,7 @@ def stream(
     Args:
         source: a path, or a file that is open for reading bytes.
         columns: their names, where there are some.
-        texts: of an example, 1 or 2; None for either, as the first line has it.
+        texts: of an example, 1 or 2; None for either, as `columns` or else the first line has it.
         form: of a line with a label, for messages; default "text TAB label", of two "text TAB text TAB label".
         labelled: whether each must have a label. Else none is read, though there may be a field for it, and a blank
             line is an example without texts, so that there are as many examples as lines.
@@ -96,7 +106,7 @@ def stream(
     if texts == 1 and columns.pair is not None:
         raise UsageError(f"--pair {columns.pair} names a second text, and this task takes one; leave it out")
     name, blank, count = name_of(source), 0, 0
-    wanted = _Wanted(columns, texts, labelled, form)
+    wanted = _Wanted(columns, columns.texts if texts is None else texts, labelled, form)
     for number, values in _records(source, name, wanted):
         place = f"{name}, line {number}"
         if values is None:
@@ -151,6 +161,11 @@ class _Wanted:
         """Whether a column must be there."""
         return {"text": True, "pair": self.texts == 2, "label": self.labelled}[role]
 
+    def is_header(self, fields: Sequence[str]) -> bool:
+        """Whether a line has the name of a column that is asked for."""
+        asked = {self.columns.name(role) for role in ROLES if self.required(role) or getattr(self.columns, role)}
+        return not asked.isdisjoint(field.strip() for field in fields)
+
     def choose(self, place: str, found: dict[str, Any], kind: str) -> dict[str, Any]:
         """The values of a line with named columns, by role.
 
@@ -180,9 +195,21 @@ def _records(source: Source, name: str, wanted: _Wanted) -> Iterator[tuple[int, 
         raise UsageError(f"{name} is JSON, which is read by lines; save it as .jsonl, with an object on each line")
     if suffix == ".jsonl" or (not isinstance(source, (str, Path)) and first[1].lstrip().startswith("{")):
         return _objects(lines, name, wanted)
+    rows = _tabs(lines)
     if wanted.columns.given:
-        return _with_header(_tabs(lines), name, wanted)
-    return _without_header(_tabs(lines), name, wanted)
+        ahead = list(_until_filled(rows))
+        rows = chain(ahead, rows)
+        if not wanted.columns.optional or wanted.is_header(ahead[-1][1]):
+            return _with_header(rows, name, wanted)
+    return _without_header(rows, name, wanted)
+
+
+def _until_filled(rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+    """Rows up to the first that is not blank."""
+    for row in rows:
+        yield row
+        if row[1]:
+            return
 
 
 def _tabs(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:

@@ -80,7 +80,7 @@ def find(task: type[Task], source: Path | bytes, columns: Columns, line: int | N
     Args:
         task: of which it is.
         source: a file's path, or the text itself.
-        columns: those that the run was fine-tuned with.
+        columns: those that the run was fine-tuned with; nobody can name others.
         line: of the file, where it stands or after which it is the first; None for the first of all. What is not made
             of lines, such as SQuAD's JSON, is counted by examples.
 
@@ -90,13 +90,11 @@ def find(task: type[Task], source: Path | bytes, columns: Columns, line: int | N
     Raises:
         UsageError: as for `Task.stream`.
     """
-    if isinstance(source, Path):
-        with contextlib.suppress(UsageError):
-            return _nth(task.stream(source, columns), line)
-        return _nth(read_examples(task, source, Columns(fixed=True), usual=columns), line)
+    none = Columns(fixed=True, texts=columns.texts)
+    is_file = isinstance(source, Path)
     with contextlib.suppress(UsageError):
-        return _nth(task.stream(_Text(source), Columns()), line)
-    return _nth(read_examples(task, _Text(source), Columns(fixed=True), usual=columns), line)
+        return _nth(task.stream(source if is_file else _Text(source), none.beside(columns) if is_file else none), line)
+    return _nth(read_examples(task, source if is_file else _Text(source), none, usual=columns), line)
 
 
 class _Text(io.BytesIO):

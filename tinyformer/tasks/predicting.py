@@ -116,13 +116,13 @@ def read_examples(
     """Examples without labels from a file of any form that a task reads.
 
     A run that was fine-tuned on a table is asked about plain lines as well: the columns of its own table are looked for
-    where there must be some, in .csv, .tsv and .jsonl files and on a standard input of JSON.
+    in .csv and .jsonl files, on a standard input of JSON, and in the first line of a .tsv file.
 
     Args:
         kind: of the task.
         source: a path, or a file that is open for reading bytes.
         columns: as the user names them.
-        usual: those that the run was fine-tuned with.
+        usual: those that the run was fine-tuned with, from `finetuning.columns_of`.
         warn: told, in a sentence, what was passed over.
 
     Raises:
@@ -133,9 +133,7 @@ def read_examples(
         source = source if hasattr(source, "peek") else io.BufferedReader(source)
         is_table = is_table or source.peek(1)[:1] == b"{"
     is_table = is_table or Path(name_of(source)).suffix.lower() in TABLES
-    if is_table:
-        text, pair = columns.text or usual.text, columns.pair or usual.pair
-        columns = Columns(text, pair, usual.label, columns.fixed)
+    columns = columns.beside(usual) if is_table else dataclasses.replace(columns, texts=usual.texts)
     yield from kind.stream(source, columns, labelled=False, warn=warn)
 
 

@@ -122,6 +122,7 @@ def evaluate(
     run: Run,
     model: Any,
     file: str,
+    columns: Columns | None = None,
     *,
     threads: int = 1,
     warn: Callable[[str], None] = lambda message: None,
@@ -132,7 +133,8 @@ def evaluate(
     Args:
         run: of the model.
         model: with its weights, from `tinyformer.load`.
-        file: of the form of the run's own, with the same columns.
+        file: of any form that the task reads.
+        columns: as the user names them; else those that the run was fine-tuned with.
         threads: that compute a batch each; BLAS should have one thread then.
         warn: told, in a sentence, what is strange about the examples.
         progress: called after each batch with rows done, and rows in all.
@@ -146,7 +148,7 @@ def evaluate(
     """
     config = run.config()
     task = open_task(run, config)
-    examples = task.read(file, columns_of(config), warn=warn)
+    examples = task.read(file, (columns or Columns()).beside(columns_of(run, config)), warn=warn)
     task.check_examples(examples)
     encoded = task_examples.encode(task, examples)
     cut = sum(any(row.cut for row in rows) for rows in encoded)
@@ -157,9 +159,14 @@ def evaluate(
     return {"examples": len(examples), **task.measure(examples, answers), **confusion(task, examples, answers)}
 
 
-def columns_of(config: RunConfig) -> Columns:
-    """Names of columns that a run's settings have."""
-    return Columns(config.text, config.pair, config.label, fixed=True)
+def columns_of(run: Run, config: RunConfig) -> Columns:
+    """Names of columns that a run's settings have, and of a task of one or two texts how many the run's examples have.
+
+    A file that holds something else than was trained on would be answered all the same, with nonsense.
+    """
+    either = getattr(TASKS[config.task], "texts", 1) is None
+    texts = task_examples.texts_of(run.train_examples) if either else None
+    return Columns(config.text, config.pair, config.label, optional=True, texts=texts)
 
 
 def _check_labels(config: RunConfig, labels: tuple[str, ...]) -> None:

@@ -22,6 +22,7 @@ from ..text.spans import Progress
 from .config import RunConfig
 
 MOST_BYTES = 1 << 32
+_LONGEST = 1 << 24  # bytes of an example
 _AT_ONCE = 256  # examples between two calls of `progress`
 
 
@@ -123,6 +124,15 @@ def read_back(path: Path, checksum: str) -> list[Example]:
         raise TinyformerError(f"{path} has changed since the run began; put it back as it was, or start a new run")
     lines = content.split(b"\n")[:-1]
     return [_example(json.loads(line.decode("utf-8", "surrogatepass"))) for line in lines]
+
+
+def texts_of(path: Path) -> int | None:
+    """How many texts the first example has that `write` stored; None where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return len(json.loads(file.readline(_LONGEST))["texts"])
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
 
 
 def _example(content: dict[str, Any]) -> Example:
