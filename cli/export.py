@@ -19,7 +19,9 @@ def command(run: str, out: str) -> None:
 
     A run that was fine-tuned goes out with its head and the names of its labels: for AutoModelForSequenceClassification
     (classify, pair, regress), AutoModelForTokenClassification (tag) or AutoModelForQuestionAnswering (answer). Its
-    tokenizer puts the marks around a text that the model is used to.
+    tokenizer puts the marks around a text that the model is used to. A decoder gets a token more, <pad>, without which
+    there is no batch of texts of unlike length there; where the imported tokenizer is a Unigram, it has no room for it,
+    and texts go through one by one. Heads do not come back with tinyformer import.
 
     The tokenizer of a run that was trained here goes out so that AutoTokenizer gives the same ids, with
     add_special_tokens=False. Text that spells a special token stays text there, too; to have <mask> read as the mask,

@@ -127,6 +127,7 @@ def test_it_is_fine_tuned(mode, task, tmp_path):
         return
     assert (config["id2label"], config["label2id"]) == ({"0": "no", "1": "yes"}, {"no": 0, "yes": 1})
     assert (config["problem_type"], "prefix" in config) == ("single_label_classification", False)
+    assert (config["pad_token_id"], config["vocab_size"]) == ((256, 257) if mode == "decoder" else (256, 260))
 
 
 def test_it_is_trained_on_from(imported, tmp_path):

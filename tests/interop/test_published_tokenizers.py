@@ -279,3 +279,24 @@ def test_text_that_a_tokenizer_has_no_token_for_is_told():
         TinyformerError, match="tokenizer cannot encode my text: the tokenizers package says: WordPiece"
     ):
         HuggingFaceTokenizer(definition, 12).encode("zzz", "my text")
+
+
+def test_padding_is_a_token_that_no_text_has_and_a_new_one_behind_all_others():
+    assert formats.with_padding(ByteTokenizer()).special_id("pad") == 256
+    published = HuggingFaceTokenizer(gpt2_tokenizer(), 300, {"pad_token": "<|endoftext|>"})
+    padded = formats.with_padding(published)
+    assert (padded.special_tokens, padded.vocabulary_size) == ({"<|endoftext|>": 257, "<pad>": 300}, 301)
+    assert padded.encode("on <pad>").tolist() == published.encode("on <pad>").tolist()
+    assert tokenizers.Tokenizer.from_str(json.dumps(padded.definition)).encode("a<pad>").ids == [97, 300]
+    shape = resolve(vocabulary=301, layers=1, width=8, heads=2, context=9)
+    settings = formats.write(padded, shape, headed=True)["tokenizer_config.json"]
+    assert settings == {"pad_token": "<pad>", "padding_side": "right"}
+    definition = gpt2_tokenizer()
+    definition["model"]["vocab"]["<pad>"] = 258  # a word like any
+    assert formats.with_padding(HuggingFaceTokenizer(definition, 259)).special_id("pad") == 258
+    there = HuggingFaceTokenizer(wordpiece(), 12)
+    assert formats.with_padding(there) is there
+    pieces = sentencepiece()
+    pieces["added_tokens"] = []
+    unigram = HuggingFaceTokenizer(pieces, 18)
+    assert formats.with_padding(unigram) is unigram

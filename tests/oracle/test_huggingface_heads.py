@@ -185,6 +185,26 @@ def test_a_decoder_that_came_in_and_answers_at_its_end_token(task, tmp_path):
     assert tokenizer("on")["input_ids"] == [256, 257]
 
 
+@pytest.mark.parametrize("task", ["classify", "regress"])
+@pytest.mark.parametrize("name", ["gpt2", "gpt2 untied", "arcee", "llama", "gpt2 imported"])
+def test_a_pipeline_gives_a_decoders_scores_for_several_texts_at_once(name, task, tmp_path):
+    """Of unlike length, and also those that end as padding is spelled."""
+    run, _, tokenizer, _ = tuned(name, task, tmp_path, mean=0.0)
+    pipeline = transformers.pipeline("text-classification", str(tmp_path / "out"))
+    texts = ["on", "on red", "o <pad>", "e"] if name == "gpt2 imported" else [*TEXTS, "red <pad>"]
+    model = tinyformer.load(run, backend="numpy")
+    task = finetuning.open_task(open_run(run), open_run(run).config())
+    wanted = list(predict(task, model, [Example((text,), None) for text in texts]))
+    for size in (1, 3, len(texts)):
+        given = {"batch_size": size, "split_special_tokens": True}
+        for ours, theirs in zip(wanted, pipeline(texts, **given), strict=True):
+            number = ours["number"] if task.name == "regress" else ours["probabilities"][theirs["label"]]
+            assert theirs["score"] == pytest.approx(number, abs=5e-6)
+            assert task.name == "regress" or theirs["label"] == ours["label"]
+    body = interop.read_model(tmp_path / "out", warn=lambda message: None)
+    assert not body.tokens.weight.numpy()[tokenizer.pad_token_id].any()
+
+
 @pytest.mark.parametrize("mean", [0.0, -3.5, 250_000.0])
 def test_a_number_of_a_decoder_has_its_mean_in_the_last_norm(mean, tmp_path):
     run, theirs, tokenizer, _ = tuned("gpt2", "regress", tmp_path, mean=mean)

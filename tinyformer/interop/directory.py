@@ -156,8 +156,11 @@ def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> tupl
     family, rows = family_of(config), None
     weights = checkpoint.load_weights(path, on_damage=warn)[0]
     tokenizer = load_tokenizer(run.tokenizer_file)
+    headed = settings.task not in (None, "text2text")
+    if headed and config.mode == "decoder":
+        tokenizer, config, weights = heads.with_padding(tokenizer, config, weights)
     options = options_for(family, config, tokenizer) | {"dtype": settings.dtype}
-    if headed := settings.task not in (None, "text2text"):
+    if headed:
         task = finetuning.open_task(run, settings)
         options |= heads.options(family, task.name, task.labels)
         rows = heads.rows(family, config, task.name)

@@ -3,7 +3,7 @@
 BERT's pooler is of the body, and gone where tokens are told apart; RoFormer's is of the head. Decoders have a linear
 map without a bias. What a model was pretrained to say, its words, has no place beside a head there, and is left out.
 
-Read before: `family.py`, `tinyformer/tasks/heads.py`. Read next: `directory.py`.
+Read before: `family.py`, `tokenizer.py`, `tinyformer/tasks/heads.py`. Read next: `directory.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import numpy as np
 
 from ..errors import UsageError
 from ..models import ModelConfig
+from ..text import Tokenizer
 from ..training.checkpoint import BODY
+from . import tokenizer as tokenizers
 from .family import Family
 from .table import Row, linear
 
@@ -74,6 +76,24 @@ def options(family: Family, task: str, labels: Sequence[str]) -> dict[str, Any]:
     found |= {"label2id": {name: i for i, name in enumerate(names)}}
     kinds = {"tag": None, "regress": "regression"}
     return found | {"problem_type": kinds.get(task, "single_label_classification")}
+
+
+def with_padding(
+    tokenizer: Tokenizer, config: ModelConfig, weights: Mapping[str, np.ndarray]
+) -> tuple[Tokenizer, ModelConfig, dict[str, np.ndarray]]:
+    """A decoder with a head, and with a token to pad with, without which its class reads no texts of unlike length.
+
+    Where the token is a new one, its embedding is 0: no token looks at what stands behind it, so nothing reads it.
+
+    Args:
+        tokenizer: of the model.
+        config: of its body.
+        weights: of body and head.
+    """
+    tokenizer, name = tokenizers.with_padding(tokenizer), f"{BODY}tokens.weight"
+    more = max(tokenizer.vocabulary_size - config.vocabulary, 0)
+    longer = np.pad(weights[name], [(0, more), (0, 0)])
+    return tokenizer, dataclasses.replace(config, vocabulary=config.vocabulary + more), {**weights, name: longer}
 
 
 def in_units(weights: Mapping[str, np.ndarray], mean: float, deviation: float) -> dict[str, np.ndarray]:

@@ -23,11 +23,12 @@ from ..tasks.encoding import BETWEEN
 from ..text import BPETokenizer, ByteTokenizer, CharTokenizer, Tokenizer
 from ..text.bpe import PIECE
 from ..text.huggingface import HuggingFaceTokenizer, byte_letters, from_older_files, portable
-from ..text.special import ROLES
+from ..text.special import ROLES, SPELLINGS
 from ..text.vocabulary import from_json
 from .weights import read_json
 
 FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+PAD = SPELLINGS["pad"][0]
 
 
 def read(directory: Path, vocabulary: int) -> HuggingFaceTokenizer:
@@ -60,7 +61,7 @@ def write(tokenizer: Tokenizer, config: ModelConfig, *, headed: bool = False) ->
         tokenizer: any of ours, or one that was imported, which goes out as it came.
         config: of the model that it is for.
         headed: whether the model has a head for a task. A decoder's is asked at the end token, which the tokenizer then
-            puts behind a text, and a line break between two.
+            puts behind a text, and a line break between two; and it has a token to pad with, from `with_padding`.
 
     Raises:
         UsageError: two tokens of a "bpe" spell the same, which the format has no room for; or special tokens were added
@@ -71,12 +72,36 @@ def write(tokenizer: Tokenizer, config: ModelConfig, *, headed: bool = False) ->
             raise UsageError(
                 f"{', '.join(added)} were added to an imported tokenizer, which goes out only as it came in"
             )
-        made = _settings(tokenizer, config) | {"split_special_tokens": False}  # the default there
+        made = _settings(tokenizer, config)
         definition = tokenizer.definition
+        settings = tokenizer.settings or made | {"split_special_tokens": False}  # the default there
         if headed and config.mode == "decoder":
             definition = definition | {"post_processor": _template(tokenizer, config.mode, headed=True)}
-        return {FILE: definition, SETTINGS: tokenizer.settings or made}
+            settings = settings | {"pad_token": made.get("pad_token"), "padding_side": "right"}
+        return {FILE: definition, SETTINGS: settings}
     return {FILE: _definition(tokenizer, config.mode, headed), SETTINGS: _settings(tokenizer, config)}
+
+
+def with_padding(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer of a decoder with a head, with a token to pad with.
+
+    The last token of a text, which a class there asks, is the last one that is no padding. So padding is none that a
+    text may end with, nor the token for the end, which an imported decoder is asked at: it is a new one behind all
+    others, unless there is one already. A tokenizer that tells pieces by their weight (Unigram) gets none.
+    """
+    if any(name in tokenizer.special_tokens for name in SPELLINGS["pad"]):
+        return tokenizer
+    if not isinstance(tokenizer, HuggingFaceTokenizer):
+        return tokenizer.with_special_tokens([PAD])
+    model, size = tokenizer.definition["model"], tokenizer.vocabulary
+    if not isinstance(model["vocab"], dict):
+        return tokenizer
+    number = model["vocab"].get(PAD, size)
+    named = model | {"vocab": model["vocab"] | {PAD: number}}  # else it gets the first number that no token has
+    added = [*(tokenizer.definition.get("added_tokens") or ()), _special(PAD, number)]
+    definition = tokenizer.definition | {"model": named, "added_tokens": added}
+    size = max(size, number + 1)
+    return HuggingFaceTokenizer(definition, size, tokenizer.settings, list(tokenizer.special_tokens))
 
 
 def remark(tokenizer: Tokenizer) -> str | None:
@@ -100,7 +125,7 @@ def special_ids(tokenizer: Tokenizer, mode: str) -> dict[str, Any]:
 def _roles(tokenizer: Tokenizer, mode: str) -> dict[str, int]:
     """The special tokens that a mode uses, by role, as far as the tokenizer has them."""
     found = {}
-    for role in (*ROLES[mode], *(("end",) if mode == "decoder" else ())):
+    for role in (*ROLES[mode], *(("pad", "end") if mode == "decoder" else ())):
         try:
             found[role] = tokenizer.special_id(role)
         except UsageError:  # a model may have been made without
@@ -138,11 +163,8 @@ def _definition(tokenizer: Tokenizer, mode: str, headed: bool) -> dict[str, Any]
             before = {"type": "Sequence", "pretokenizers": [_split(portable(PIECE.pattern)), byte_level]}
     else:
         raise UsageError(f"a tokenizer of kind {tokenizer.kind!r} has no counterpart in transformers")
-    added = [
-        {"id": i, "content": name, "special": True, "normalized": False, "single_word": False, "rstrip": False}
-        | {"lstrip": tokenizer.carries_space}  # white space before it belongs to it
-        for name, i in tokenizer.special_tokens.items()
-    ]
+    space = tokenizer.carries_space  # that before it belongs to it
+    added = [_special(name, i, lstrip=space) for name, i in tokenizer.special_tokens.items()]
     return {
         "version": "1.0",
         "truncation": None,
@@ -154,6 +176,11 @@ def _definition(tokenizer: Tokenizer, mode: str, headed: bool) -> dict[str, Any]
         "decoder": after,
         "model": model,
     }
+
+
+def _special(name: str, number: int, *, lstrip: bool = False) -> dict[str, Any]:
+    flags = {"single_word": False, "lstrip": lstrip, "rstrip": False, "normalized": False, "special": True}
+    return {"id": number, "content": name, **flags}
 
 
 def _byte_pairs(merges: list[tuple[int, int]]) -> dict[str, Any]:
