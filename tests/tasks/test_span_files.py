@@ -8,7 +8,7 @@ from tests.tasks.test_answer import CONTEXT, question, squad
 from tests.tasks.test_answer import read as questions
 from tests.tasks.test_tag import read as tags
 from tinyformer.errors import UsageError
-from tinyformer.tasks import Columns
+from tinyformer.tasks import TASKS, Columns
 from tinyformer.tasks.answer import NONE, Answer
 from tinyformer.tasks.tag import Tag
 
@@ -102,6 +102,22 @@ def test_other_schemes_are_told_with_the_way_to_bio(text, message, changes):
     for old, new in changes.items():
         text = text.replace(old, new)
     assert tags(text)
+
+
+@pytest.mark.parametrize(
+    ("task", "content", "message"),
+    [
+        ("classify", '{"data": []}\n', "questions.json is JSON, which is read by lines; save it as .jsonl, with an"),
+        ("regress", ' {\n"data": []}', "questions.json is JSON, which is read by lines; save it as .jsonl, with an"),
+        ("tag", '{"data": []}\n', "with the keys 'words' and 'tags' is expected, and its keys are 'data'"),
+    ],
+)
+def test_questions_that_are_given_to_another_task(tmp_path, task, content, message):
+    path = tmp_path / "questions.json"
+    path.write_text(content)
+    with pytest.raises(UsageError) as caught:
+        list(TASKS[task].stream(path))
+    assert message in str(caught.value)
 
 
 def test_squad_of_both_versions(tmp_path):
