@@ -204,6 +204,15 @@ def test_files_of_every_form(kind, name, content, columns, expected, tmp_path):
     assert all(example.label is None for example in found)
 
 
+def test_a_header_alone_is_no_example(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n")
+    with pytest.raises(UsageError, match=r"a.csv has no example, only a header and no lines; add text$"):
+        next(read_examples(Classify, path))
+    path.write_text("text,label\n\n")
+    assert [example.texts for example in read_examples(Classify, path)] == [()]
+
+
 def test_plain_lines_and_json_on_standard_input():
     for content, expected in ((b"one\ntwo\n", ["one", "two"]), (b'{"review": "one"}\n', ["one"])):
         for source in (io.BytesIO(content), io.BufferedReader(io.BytesIO(content))):
