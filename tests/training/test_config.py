@@ -89,6 +89,11 @@ def test_impossible_settings_are_named(settings, message):
     assert "\n" not in str(raised.value)
 
 
+def test_a_warm_up_may_last_to_the_end():
+    assert RunConfig(warmup=10, steps=10).warmup == 10
+    assert for_resume(RunConfig(files=("a.txt",), steps=20, warmup=10), {"steps": 10}).warmup == 10
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -77,6 +77,13 @@ def test_not_all_that_teaches_something_is_kept_for_validation(origins, tmp_path
         assert facts["examples"] == len(some)
 
 
+def test_a_warm_up_may_last_to_the_end(origins, examples, tmp_path):
+    given = {"epochs": 3, "batch_size": 32}  # 96 of 120 to train on
+    with pytest.raises(UsageError, match="--warmup 10 is longer than all 9 steps"):
+        train(settings(origins["encoder"], examples, warmup=10, **given), Events(), out=tmp_path / "run")
+    assert train(settings(origins["encoder"], examples, warmup=9, **given), Events(), out=tmp_path / "run")["step"] == 9
+
+
 def test_a_batch_has_no_more_rows_than_there_are_examples(origins, tmp_path):
     file, told = write(tmp_path / "file.tsv", [("abc", "x"), ("bca", "y")] * 10), []
     for size in (16, 10**6):
