@@ -1,12 +1,14 @@
 import json
 import tracemalloc
 
+import numpy as np
 import pytest
 from commandline import finished, output, run
 from made_runs import made_run
 
 from tinyformer.analysis import counts
 from tinyformer.models import PRESETS, ModelConfig, resolve
+from tinyformer.training import checkpoint
 from tinyformer.training.config import RunConfig
 
 
@@ -166,6 +168,31 @@ def test_a_run_for_a_task_without_a_best_epoch(tmp_path, task, labels, told):
     assert len(lines) == (1 if task != "classify" else 4)
     assert all(len(line) <= 80 for line in lines)
     assert json.loads(output("info", path, "--json"))["task"] == {"name": task, "labels": list(labels), "best": None}
+
+
+@pytest.mark.parametrize(("count", "end"), [(9, "label 8"), (10, "label 9"), (11, "label 9, ...")])
+def test_of_many_labels_some_are_shown(tmp_path, count, end):
+    path = made_run(tmp_path / "run", "classify", labels=[f"label {i}" for i in range(count)])
+    told = " ".join(output("info", path).decode().split("\n\n")[0].split("\n", 1)[1].split())
+    assert told.startswith(f"task classify, {count} labels: label 0, label 1, ")
+    assert told.endswith(f", {end}")
+
+
+def test_settings_of_a_run_that_somebody_has_changed_are_shown_as_they_are(tmp_path):
+    path = made_run(tmp_path / "run", "regress", labels=("2.51234", "1.0"))
+    config = (path / "config.toml").read_text()
+    (path / "config.toml").write_text(config.replace('"1.0"', '"x"'))
+    assert output("info", path).decode().splitlines()[1] == "task regress, mean and deviation: 2.51234, x"
+
+
+@pytest.mark.parametrize(("epoch", "shown"), [(3.0, "3"), (2.5, "2.5"), (10 / 3, "3.33"), (120.0, "120")])
+def test_the_best_epoch_may_be_a_part_of_one(tmp_path, epoch, shown):
+    path = made_run(tmp_path / "run", "classify", labels=("no", "yes"))
+    (path / "best").mkdir()
+    state = {"seed": 0, "tokens_seen": 0, "failures": 0, "config_digest": "", "fingerprint": {}}
+    best = {"epoch": epoch, "step": 7, "accuracy": 0.5}
+    checkpoint.save(path / "best", 7, {"weight": np.zeros(1)}, {}, state | {"validation": best})
+    assert output("info", path).decode().splitlines()[2] == f"best after epoch {shown} (step 7): accuracy 50.0 %"
 
 
 def test_the_batch_size_scales_a_training_step():
