@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from commandline import COMMAND, QUICK, files_under, finished
+from made_runs import made_run
 
 from tinyformer.cli.figures import counted, duration, printable, quantity
 from tinyformer.cli.view import describe, progress_line, view
@@ -224,6 +225,20 @@ def test_the_live_line_is_there_from_the_start_and_moves_with_every_step(monkeyp
     ]
 
 
+@pytest.mark.parametrize("kind", ["step", "validating"])
+def test_the_live_line_is_drawn_ten_times_a_second_at_most(kind, monkeypatch):
+    shown, seconds = [], 0.0
+    monkeypatch.setattr("rich.progress.Progress.refresh", lambda progress: shown.append(seconds))
+    monkeypatch.setattr("tinyformer.cli.view.time", SimpleNamespace(monotonic=lambda: seconds))
+    with view("rich") as report:
+        report(TRAIN)
+        shown.clear()
+        for _ in range(32):
+            seconds += 1 / 32
+            report(VALIDATING | {"event": kind, "steps": 2000})
+        assert shown == [n / 32 for n in range(4, 33, 4)]
+
+
 @pytest.mark.parametrize("log_format", ["plain", "json"])
 def test_only_the_live_line_shows_every_step(log_format, capsys):
     with view(log_format) as report:
@@ -298,6 +313,15 @@ def test_progress_counts_what_it_is_told_to():
     event = {"event": "prepare", "done": 1200, "total": 3000, "what": "answering"}
     assert describe(event | {"unit": "prompts"}) == "answering: 1,200 of 3,000 prompts"
     assert describe(event) == "answering: 1.20 kB of 3.00 kB"
+
+
+def test_evaluate_shows_how_many_examples_are_answered(tmp_path):
+    path = made_run(tmp_path / "run", "classify", labels=("no", "yes"), batch_size=16)
+    (tmp_path / "lines.tsv").write_text("a\tno\nb\tyes\n" * 10)
+    shown, code = on_a_terminal([*COMMAND, "evaluate", str(path), str(tmp_path / "lines.tsv")])
+    assert code == 0
+    assert "answering: 16 of 20 rows" in shown
+    assert shown.rstrip().endswith("measured on 20 examples")
 
 
 def test_a_progress_line_says_nothing_in_a_pipe(capsys):
