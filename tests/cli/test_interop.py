@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from commandline import files_under, output, run
 from published import gpt2_arrays, write_gpt2
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import tinyformer
 from tinyformer.interop.directory import write_run
@@ -118,6 +118,16 @@ def test_it_is_fine_tuned(mode, task, tmp_path):
     }[task]
     assert exported.stderr.endswith(f"exported to {tmp_path / 'out'} as {kind} ({name} of transformers)\n")
     assert config["architectures"] == [name]
+    if task != "text2text":
+        assert "prefix" not in config
+        config["prefix"] = "a b: "
+        (tmp_path / "out" / "config.json").write_text(json.dumps(config))
+    *warned, way = run("import", tmp_path / "out", "--out", tmp_path / "back").stderr.splitlines()
+    use = {"text2text": "generate {} --prompt 'say: I love this red car.'"}
+    use = use.get(task, "finetune {} TRAIN --task TASK --prefix 'a b: '").format(tmp_path / "back")
+    assert way == f"next: tinyformer {use}"
+    told = f"the model wants {config['prefix']!r} before each text, and so has to whoever uses it"
+    assert warned[0] == f"warning: {tmp_path / 'out'}: {told}"
     if task == "text2text":
         assert config["prefix"] == "say: "
         told = (
@@ -126,8 +136,16 @@ def test_it_is_fine_tuned(mode, task, tmp_path):
         assert exported.stderr.splitlines()[0] == told
         return
     assert (config["id2label"], config["label2id"]) == ({"0": "no", "1": "yes"}, {"no": 0, "yes": 1})
-    assert (config["problem_type"], "prefix" in config) == ("single_label_classification", False)
+    assert config["problem_type"] == "single_label_classification"
     assert (config["pad_token_id"], config["vocab_size"]) == ((256, 257) if mode == "decoder" else (256, 260))
+
+
+def test_an_encoder_that_cannot_tell_words_is_not_asked_to(tmp_path):
+    run("export", run_of_ours(tmp_path / "ours", "encoder", layers=1), "--out", tmp_path / "theirs")
+    weights = load_file(tmp_path / "theirs" / "model.safetensors")
+    save_file({k: v for k, v in weights.items() if not k.startswith("cls.")}, tmp_path / "theirs" / "model.safetensors")
+    found = run("import", tmp_path / "theirs", "--out", tmp_path / "a run").stderr
+    assert found.endswith(f"\nnext: tinyformer finetune '{tmp_path / 'a run'}' TRAIN --task TASK\n")
 
 
 def test_it_is_trained_on_from(imported, tmp_path):

@@ -4,6 +4,6 @@ Reading order: `weights` (the files), `table` (names), `family` (options), `gpt2
 (the data), `tokenizer`, `heads`, `directory` (what is offered). Needs neither torch nor transformers.
 """
 
-from .directory import export_run, import_run, is_directory, read_model
+from .directory import export_run, import_run, is_directory, prospects, read_model
 
-__all__ = ["export_run", "import_run", "is_directory", "read_model"]
+__all__ = ["export_run", "import_run", "is_directory", "prospects", "read_model"]

@@ -52,7 +52,7 @@ def read_model(path: str | Path, *, backend: str = "auto", warn: Warn = _warn) -
     Args:
         path: of the directory, with config.json and safetensors weights.
         backend: where the model shall live.
-        warn: told, in a sentence, what is left out or starts fresh.
+        warn: told, in a sentence, what is left out or starts fresh, and of a prefix.
 
     Raises:
         UsageError: the architecture or one of its options is not supported, or a file is not there.
@@ -64,6 +64,8 @@ def read_model(path: str | Path, *, backend: str = "auto", warn: Warn = _warn) -
     config = family.config(options, weights)
     for remark in family.remarks(options):
         warn(f"{path}: {remark}")
+    if prefix := _prefix(options):
+        warn(f"{path}: the model wants {prefix!r} before each text, and so has to whoever uses it")
     if max(config.layers, config.decoder_layers or 0) > len(weights.names):
         raise TinyformerError(f"{path}: {CONFIG} asks for {config.layers} layers, and the weights are of fewer")
     rows, find = family.rows(config), family.finder(weights)
@@ -97,6 +99,23 @@ def import_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> rund
         model = read_model(path, backend="numpy", warn=warn)
         write_run(run, model, tokenizers.read(path, model.config.vocabulary))
     return run
+
+
+def prospects(path: str | Path) -> tuple[bool, str]:
+    """What can be done with what a Hugging Face directory holds of a model.
+
+    Args:
+        path: of a directory that `read_model` reads.
+
+    Returns:
+        Whether it says anything before it is fine-tuned. A model that was saved with a head for a task does not, for
+        the head is left out, nor does an encoder without the head that tells words. And what goes before each text.
+    """
+    family, options = _family(Path(path))
+    weights = Weights(Path(path))
+    find, rows = family.finder(weights), family.rows(family.config(options, weights))
+    whole = all(find(row.theirs) for row in rows if row.ours.startswith("head."))
+    return whole and not heads.is_headed(options), _prefix(options)
 
 
 def write_run(run: rundir.Run, model: models.Model, tokenizer: Tokenizer) -> None:
@@ -207,6 +226,11 @@ def options_for(family: Family, config: models.ModelConfig, tokenizer: Any) -> d
 
 def _json(content: Any) -> bytes:
     return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def _prefix(options: Options) -> str:
+    found = options.get("prefix")
+    return found if isinstance(found, str) else ""
 
 
 def _family(path: Path) -> tuple[Family, Options]:

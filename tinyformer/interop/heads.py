@@ -78,6 +78,12 @@ def options(family: Family, task: str, labels: Sequence[str]) -> dict[str, Any]:
     return found | {"problem_type": kinds.get(task, "single_label_classification")}
 
 
+def is_headed(options: Mapping[str, Any]) -> bool:
+    """Whether config.json tells of a model with a head for a task, which is not read."""
+    names = options.get("architectures") or ()
+    return any(str(name).endswith(kind) for name in names for kind, _ in _KINDS.values())
+
+
 def with_padding(
     tokenizer: Tokenizer, config: ModelConfig, weights: Mapping[str, np.ndarray]
 ) -> tuple[Tokenizer, ModelConfig, dict[str, np.ndarray]]:
