@@ -56,7 +56,7 @@ def command(model: str | None, mode: str | None, batch_size: int, as_json: bool)
     from ..analysis.counts import summary
 
     subject = _subject(model, mode)
-    sections = summary(subject.config, batch_size, subject.lengths, itemsize=subject.itemsize)
+    sections = summary(subject.config, batch_size, subject.lengths, itemsize=subject.itemsize, head=subject.head)
     if as_json:
         facts = {"model": model, "task": subject.task, "batch_size": batch_size, "row": subject.lengths._asdict()}
         print_json(facts | {"configuration": dataclasses.asdict(subject.config)} | sections)
@@ -74,12 +74,13 @@ def command(model: str | None, mode: str | None, batch_size: int, as_json: bool)
 
 
 class _Subject(NamedTuple):
-    """What is asked about: a shape, what a row of it holds, the bytes of its numbers, and a run's task."""
+    """What is asked about: a shape, what a row of it holds, the bytes of its numbers, a run's task, and its head."""
 
     config: ModelConfig
     lengths: Lengths
     itemsize: int
     task: dict[str, Any] | None = None
+    head: int = 0
 
 
 def _subject(name: str, mode: str | None) -> _Subject:
@@ -100,13 +101,16 @@ def _subject(name: str, mode: str | None) -> _Subject:
     run = open_run(name)
     settings = run.config()
     config = model_config(settings, settings.model.get("vocabulary"))
-    task = None
+    task, head = None, 0
     if settings.task is not None:
+        from ..tasks.heads import head_parameters
         from ..training.checkpoint import best_state
 
+        head = head_parameters(config, settings.task, len(settings.labels or ()))
         state = best_state(run.best)
         task = {"name": settings.task, "labels": settings.labels or (), "best": state and state["validation"]}
-    return _Subject(config, row_lengths(config, settings.objective), 8 if settings.dtype == "float64" else 4, task)
+    lengths = row_lengths(config, settings.objective, task=settings.task)
+    return _Subject(config, lengths, 8 if settings.dtype == "float64" else 4, task, head)
 
 
 def _task(name: str, labels: Sequence[str], best: dict[str, float] | None) -> str:
@@ -150,7 +154,8 @@ def _row(config: ModelConfig, lengths: Lengths) -> str:
     if config.mode == "encoder-decoder":
         return f"{counted(lengths.source, 'token')} with a target of {counted(lengths.target, 'token')}"
     if config.mode == "encoder":
-        return f"{counted(lengths.source, 'token')}, of which {lengths.scored} are scored"
+        scored = f", of which {lengths.scored} are scored" if lengths.scored else ""
+        return counted(lengths.source, "token") + scored
     return counted(lengths.target, "token")
 
 

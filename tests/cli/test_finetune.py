@@ -9,6 +9,7 @@ import signal
 import pytest
 from commandline import TINY, files_under, finished, output, process, run
 
+import tinyformer
 from tinyformer import ops
 from tinyformer.cli.task_words import figures
 from tinyformer.tasks import TASKS
@@ -215,6 +216,15 @@ def test_what_is_told_to_do_where_the_loss_explodes_can_be_done(folder, origins,
     program, *way = shlex.split(result.stderr.splitlines()[-1].partition("may help: ")[2])
     assert (program, way[:3]) == ("tinyformer", ["train", "--resume", "runs/train-classify"])
     assert run(*way).exit_code == 0
+
+
+def test_info_counts_what_the_run_has(finetuned):
+    facts = json.loads(output("info", finetuned, "--json"))
+    held = sum(p.array.size for p in tinyformer.load(finetuned).parameters().values())
+    assert facts["parameters"]["total"] == held
+    assert facts["training_bytes"]["weights"] == 4 * held
+    assert (facts["row"]["scored"], "output layer" in facts["forward_flops"]) == (0, False)
+    assert f"reading a row of {facts['row']['source']} tokens\n" in output("info", finetuned).decode()
 
 
 def test_info_tells_the_task_its_labels_and_the_best_epoch(finetuned):

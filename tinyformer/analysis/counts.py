@@ -33,7 +33,7 @@ class Lengths(NamedTuple):
     scored: int
 
 
-def row_lengths(config: ModelConfig, objective: str | None = None) -> Lengths:
+def row_lengths(config: ModelConfig, objective: str | None = None, *, task: str | None = None) -> Lengths:
     """What an objective makes of a row of text, at most.
 
     A decoder scores each of its positions. Of an encoder's, 15 % are masked and scored (Devlin 2019, §3.1). An
@@ -43,14 +43,16 @@ def row_lengths(config: ModelConfig, objective: str | None = None) -> Lengths:
     Args:
         config: of the model.
         objective: by name; None is the first one of the model's mode.
+        task: that the model was fine-tuned for. No task asks an encoder's output layer; a decoder goes on learning to
+            write, and an encoder-decoder's targets are any texts.
     """
     context = config.context
     if config.mode == "decoder":
         return Lengths(0, context, context)
     if config.mode == "encoder":
-        return Lengths(context, 0, max(1, round(SHARE * context)))
+        return Lengths(context, 0, max(1, round(SHARE * context)) if task is None else 0)
     target = context
-    if objective != Seq2Seq.name and context > SHORTEST:
+    if objective != Seq2Seq.name and task is None and context > SHORTEST:
         _, target = SpanCorruption(sentinels=[0], end=0, pad=0).raw_length(context)  # whichever ids they are
     return Lengths(context, target, target)
 
@@ -157,7 +159,13 @@ def needed_flops(config: ModelConfig, sequences: int = 1, lengths: Lengths | Non
 
 
 def training_memory(
-    config: ModelConfig, sequences: int, lengths: Lengths | None = None, *, itemsize: int = 4, workers: int = 1
+    config: ModelConfig,
+    sequences: int,
+    lengths: Lengths | None = None,
+    *,
+    itemsize: int = 4,
+    workers: int = 1,
+    head: int = 0,
 ) -> dict[str, int]:
     """Bytes that a training step holds at its peak.
 
@@ -170,8 +178,9 @@ def training_memory(
         lengths: of a row; None is `row_lengths`.
         itemsize: bytes of a number: 4 for float32, 8 for float64.
         workers: that share the rows; each finds a gradient of its own, and these are added up.
+        head: parameters of a task's head beside the model's.
     """
-    weights = count_parameters(config) * itemsize
+    weights = (count_parameters(config) + head) * itemsize
     return {
         "weights": weights,
         "gradients": weights,
@@ -250,7 +259,7 @@ def generation_memory(config: ModelConfig, sequences: int = 1, *, itemsize: int 
 
 
 def summary(
-    config: ModelConfig, sequences: int = 1, lengths: Lengths | None = None, *, itemsize: int = 4
+    config: ModelConfig, sequences: int = 1, lengths: Lengths | None = None, *, itemsize: int = 4, head: int = 0
 ) -> dict[str, dict[str, int]]:
     """All counts of a model by section and part, each section with its total.
 
@@ -259,13 +268,14 @@ def summary(
         sequences: rows in a forward pass of training.
         lengths: of a row; None is `row_lengths`.
         itemsize: bytes of a number: 4 for float32, 8 for float64.
+        head: parameters of a task's head beside the model's, whose FLOPs are too few to be counted.
     """
     lengths = lengths or row_lengths(config)
     sections = {
-        "parameters": parameters_by_part(config),
+        "parameters": parameters_by_part(config) | ({"task head": head} if head else {}),
         "forward_flops": forward_flops_by_part(config, lengths),
         "training_flops": {},
-        "training_bytes": training_memory(config, sequences, lengths, itemsize=itemsize),
+        "training_bytes": training_memory(config, sequences, lengths, itemsize=itemsize, head=head),
         "generation_bytes": generation_memory(config, itemsize=itemsize),
     }
     if not sections["generation_bytes"]:
@@ -273,7 +283,7 @@ def summary(
     sections = {name: parts | {"total": sum(parts.values())} for name, parts in sections.items()}
     published = count_parameters(config, heads=False)
     if published != count_parameters(config):
-        sections["parameters"]["without pretraining heads"] = published
+        sections["parameters"]["without pretraining heads"] = published + head
     forward, tokens = sections["forward_flops"]["total"], lengths.source + lengths.target
     sections["forward_flops"]["per token"] = forward // tokens
     sections["training_flops"] = {

@@ -83,3 +83,18 @@ class TokenHead(nn.Module):
     def __call__(self, hidden: Tensor, *, mask: Any, body: Model, rng: Generator | None = None) -> Tensor:
         """`b t d` to `b t n`."""
         return self.output(nn.dropout(hidden, self.dropout, rng))
+
+
+def head_parameters(config: ModelConfig, task: str, labels: int) -> int:
+    """The number of parameters of a task's head, without making it.
+
+    Args:
+        config: of the body.
+        task: its name.
+        labels: how many a run knows.
+    """
+    d, outputs = config.width, {"regress": 1, "answer": 2, "text2text": 0}.get(task, labels)
+    if config.mode != "encoder":  # without biases
+        return d * outputs
+    pooler = 0 if config.next_sentence or task in ("tag", "answer") else d * d + d
+    return pooler + d * outputs + outputs
