@@ -74,15 +74,21 @@ def as_lines(found: list[tuple[str, str]]) -> str:
     return "".join(f"{source}\t{target}\n" for source, target in found)
 
 
-def main(folder: str) -> None:
+def main(*arguments: str) -> int:
+    if len(arguments) != 1:
+        print("usage: python tests/tasks/dates.py DIR", file=sys.stderr)
+        return 2
+    folder = Path(arguments[0])
+    folder.mkdir(parents=True, exist_ok=True)
     found = pairs(32_000, 1)
     apart, train, validation = found[:20_000], found[20_000:31_000], found[31_000:]
     lines = [text for source, target in apart for text in (source, target)]
     random.Random(2).shuffle(lines)
-    Path(folder, "pretrain.txt").write_text("".join(f"{line}\n" for line in lines))
-    Path(folder, "train.tsv").write_text(as_lines(train))
-    Path(folder, "validation.tsv").write_text(as_lines(validation))
+    (folder / "pretrain.txt").write_text("".join(f"{line}\n" for line in lines))
+    (folder / "train.tsv").write_text(as_lines(train))
+    (folder / "validation.tsv").write_text(as_lines(validation))
+    return 0
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))

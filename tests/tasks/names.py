@@ -2,20 +2,22 @@
 
 It writes `DIR/pretrain.txt`, the files in lower case, and of sentences drawn from the last file `DIR/train.conll`, 300,
 and `DIR/validation.conll`, 400: words that had a capital and did not begin the sentence are names. A tagger that has
-read the text before should find more of them than one that begins with random weights:
-
-    tinyformer train DIR/pretrain.txt --mode encoder --out DIR/pretrained
-    tinyformer train --config DIR/pretrained --steps 1 --warmup 0 --learning-rate 1e-12 --out DIR/random
-    tinyformer finetune DIR/pretrained DIR/train.conll --validation DIR/validation.conll --task tag --epochs 15
-    tinyformer finetune DIR/random DIR/train.conll --validation DIR/validation.conll --task tag --epochs 15
+read the text before should find more of them than one that begins with random weights: the commands that show it are
+printed.
 """
 
 import random
 import re
+import shlex
 import sys
 from pathlib import Path
 
 SIZES = {"train": 300, "validation": 400}  # sentences
+NEXT = """\
+tinyformer train DIR/pretrain.txt --mode encoder --out DIR/pretrained
+tinyformer train --config DIR/pretrained --steps 1 --warmup 0 --learning-rate 1e-12 --out DIR/random
+tinyformer finetune DIR/pretrained DIR/train.conll --validation DIR/validation.conll --task tag --epochs 15
+tinyformer finetune DIR/random DIR/train.conll --validation DIR/validation.conll --task tag --epochs 15"""
 
 
 def sentences(text):
@@ -45,8 +47,18 @@ def write(folder, *files, seed=0):
     for name, count in SIZES.items():
         blocks = ["".join(f"{word} {tag}\n" for word, tag in tagged(words)) for words in drawn[:count]]
         (folder / f"{name}.conll").write_text("\n".join(blocks), encoding="utf-8")
-        del drawn[:count]
+        taken = {" ".join(words).lower() for words in drawn[:count]}
+        drawn = [words for words in drawn[count:] if " ".join(words).lower() not in taken]
+
+
+def main(*arguments):
+    if len(arguments) < 2:
+        print("usage: python tests/tasks/names.py DIR FILE...", file=sys.stderr)
+        return 2
+    write(Path(arguments[0]), *arguments[1:])
+    print(NEXT.replace("DIR", shlex.quote(arguments[0])))
+    return 0
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), *sys.argv[2:])
+    sys.exit(main(*sys.argv[1:]))

@@ -65,6 +65,14 @@ def columns(count, seed, **choices):
     return "\n".join("".join(f"{word} {tag}\n" for word, tag in zip(*one)) for one in drawn)
 
 
-if __name__ == "__main__":
-    count, seed = (*map(int, sys.argv[1:]), 0)[:2]
+def main(*arguments):
+    if not 1 <= len(arguments) <= 2 or not all(map(str.isdecimal, arguments)):
+        print("usage: python -m tests.tasks.sentences COUNT [SEED] > FILE", file=sys.stderr)
+        return 2
+    count, seed = (*map(int, arguments), 0)[:2]
     sys.stdout.write(columns(count, seed))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
