@@ -94,6 +94,30 @@ def test_tags_of_sentences_and_of_columns(runs):
     assert answers(runs["tag"], "-", input="Ada O\nmet O\nBob O\n. O\n\nBob O\nleft O\n. O\n") == sentences
 
 
+@pytest.mark.parametrize(
+    ("content", "found", "line"),
+    [
+        ("Hello\nHow are you\nBye\n", ["Hello", "How are you", "Bye"], None),
+        ("\nHello\n\nHow are you\nBye bye\n", ["Hello", "How Bye"], 4),
+        ("Hello\nThere\nHow are you\nBye bye\n", ["Hello There How Bye"], 3),
+        ("Hello O\nAda B-PER\nNew York\n", ["Hello Ada New"], 3),
+        ("Hello O\nAda X B-PER\n", ["Hello Ada"], None),
+    ],
+)
+@pytest.mark.parametrize("name", ["-", "a.txt"])
+def test_words_that_are_not_read_are_told(runs, tmp_path, monkeypatch, content, found, line, name):
+    """Once, with the first line that has some; a line of one word alone does not make a file one of words."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text(content)
+    result = run("predict", runs["tag"], name, input=content)
+    assert result.exit_code == 0
+    answered = [json.loads(answer) for answer in result.stdout.splitlines()]
+    assert [" ".join(answer["words"]) for answer in answered if answer] == found
+    told = [words for words in result.stderr.splitlines() if "null" not in words]
+    assert len(told) == (line is not None)
+    assert line is None or f" begins with a word on each line: of line {line}, and of all others, only" in told[0]
+
+
 def test_answers_to_questions(runs, tmp_path):
     question = {"id": "q1", "question": "Who left?", "context": "Ada met Bob and Carol, and then Bob left." * 3}
     (tmp_path / "a.jsonl").write_text(json.dumps(question) + "\n")

@@ -46,7 +46,8 @@ def stream_tagged(
         source: a path, or an open file.
         columns: of JSON lines, the keys of words and tags, if not "words" and "tags".
         labelled: whether each word must have a tag; without, none is read.
-        warn: not called: blank lines mean something here.
+        warn: told, in a sentence, of words that are not read where the file was taken for one with a word on each line;
+            not of blank lines, which mean something here.
 
     Raises:
         UsageError: the file cannot be read, a word has no tag, or tags are not BIO.
@@ -73,7 +74,7 @@ def stream_tagged(
     elif sentences:
         read = (Example(tuple(_fields(line)), None, f"{name}, line {number}") for number, line in lines)
     else:
-        read = _from_columns(lines, labelled, name)
+        read = _from_columns(lines, labelled, name, warn)
     for example in read:
         if example.label is not None:
             check_tags(example, one_line=lines_of_json)
@@ -121,10 +122,10 @@ def _fields(line: str) -> list[str]:
 
 
 def _are_sentences(first: str, lines: Iterator[tuple[int, str]]) -> tuple[bool, Iterator[tuple[int, str]]]:
-    """Whether lines hold a sentence each, and those behind the first; the second is looked at only where it matters."""
+    """Whether lines hold a sentence each, and those behind the first; the second is looked at if the first is none."""
     if _is_sentence(first):
         return True, lines
-    ahead = list(itertools.islice(lines, 1)) if len(_fields(first)) > 1 else []
+    ahead = list(itertools.islice(lines, 1))
     return any(_is_sentence(line) for _, line in ahead), itertools.chain(ahead, lines)
 
 
@@ -134,15 +135,23 @@ def _is_sentence(line: str) -> bool:
     return bool(words) and entities.bio_fault([tag.replace("I", "B", 1)]) is not None
 
 
-def _from_columns(lines: Iterator[tuple[int, str]], labelled: bool, name: str) -> Iterator[Example]:
+def _from_columns(
+    lines: Iterator[tuple[int, str]], labelled: bool, name: str, warn: Callable[[str], None]
+) -> Iterator[Example]:
     words: list[str] = []
     tags: list[str] = []
-    start = 0
+    start, warned = 0, labelled
     for number, line in itertools.chain(lines, [(0, "")]):
         if not _skipped(line):
             fields = _fields(line)
             if labelled and len(fields) < 2:
                 raise UsageError(f"{name}, line {number}: the word {fields[0]!r} has no tag; {FORM}")
+            if not warned and _is_sentence(line):
+                warn(
+                    f"{name} begins with a word on each line: of line {number}, and of all others, only the first word "
+                    "is read; if it has sentences, begin with one of several words"
+                )
+                warned = True
             start = start if words else number
             words.append(fields[0])
             tags.append(fields[-1])
