@@ -41,9 +41,9 @@ def prepare(folder: Path, threads: int, form: str) -> Callable[[], list[float]]:
     loss_of = torch.compile(model) if form == "compile" else model
     groups: dict[tuple[float, float], list] = {}
     for name, parameter in model.named_parameters():
-        rate = LEARNING_RATE * rates.get(f"{name}.weight", 1.0)
-        decay = WEIGHT_DECAY if parameter.ndim >= 2 else 0.0
-        groups.setdefault((rate, decay), []).append(parameter)
+        factor = rates.get(f"{name}.weight", 1.0)
+        decay = WEIGHT_DECAY / factor if parameter.ndim >= 2 else 0.0
+        groups.setdefault((LEARNING_RATE * factor, decay), []).append(parameter)
     optimizer = torch.optim.AdamW(
         [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()],
         betas=BETAS,

@@ -44,7 +44,7 @@ def test_flat_storage_shares_memory_and_puts_matrices_first():
 
 
 def test_a_parameter_may_have_a_rate_of_its_own():
-    """As if each had been updated by itself with its own rate; vectors do not decay."""
+    """As if each had been updated by itself with its own rate. Matrices decay alike; vectors do not decay."""
     factors, start, rate = {"table": 5.0}, parameters(), 0.1
     flat = FlatParameters(parameters(), factors)
     assert flat.names == ["table", "weight", "bias", "scale", "gain"]
@@ -54,7 +54,7 @@ def test_a_parameter_may_have_a_rate_of_its_own():
     gradients = flat.views(flat.gradients)
     for name, found in flat.views(flat.values).items():
         own = rate * factors.get(name, 1.0)
-        kept = 1 - own * 0.5 if found.ndim >= 2 else 1.0
+        kept = 1 - rate * 0.5 if found.ndim >= 2 else 1.0
         g = gradients[name]
         np.testing.assert_allclose(found, start[name].numpy() * kept - own * g / (np.abs(g) + 1e-8), rtol=1e-12)
 

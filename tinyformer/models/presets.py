@@ -194,6 +194,6 @@ def learning_rate_factors(config: ModelConfig) -> dict[str, float]:
 
     T5's token embedding starts √d times as large as the matrices, and its logits are divided by √d, so AdamW's steps,
     which are of one size for all, would move it √d times too slowly. T5's own optimiser has steps in proportion to a
-    parameter's size (Shazeer and Stern 2018, §8).
+    parameter's size (Shazeer and Stern 2018, §8). Weight decay is in proportion already, and has no such factor.
     """
     return {"tokens.weight": config.width**0.5} if config.scaled_head else {}

@@ -94,7 +94,7 @@ class Replica:
                 beta1=optimizer.beta1,
                 beta2=optimizer.beta2,
                 epsilon=optimizer.epsilon,
-                weight_decay=optimizer.weight_decay,
+                weight_decay=optimizer.weight_decay / factor,
                 decay_end=min(max(flat.decay_end, place.start), place.stop) - place.start,
                 rate=factor,
             )

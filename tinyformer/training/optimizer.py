@@ -154,7 +154,8 @@ class AdamW:
         beta1: decay of `first`.
         beta2: decay of `second`.
         epsilon: added to the root of `second`.
-        weight_decay: what a matrix loses in a step, times the learning rate; vectors lose nothing.
+        weight_decay: the share that a matrix loses in a step, times the learning rate without a factor of its own;
+            vectors lose nothing.
     """
 
     first: Array
@@ -201,7 +202,7 @@ class AdamW:
                 beta1=self.beta1,
                 beta2=self.beta2,
                 epsilon=self.epsilon,
-                weight_decay=self.weight_decay,
+                weight_decay=self.weight_decay / factor,
                 decay_end=min(max(flat.decay_end, place.start), place.stop) - place.start,
                 step=step,
                 gradient_scale=gradient_scale,
