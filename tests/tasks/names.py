@@ -1,8 +1,8 @@
 """Names to be found in text without capitals: `python tests/tasks/names.py DIR FILE...`, with English text of any kind.
 
-It writes `DIR/pretrain.txt`, the files in lower case, and of sentences drawn from the last file `DIR/train.conll`, 300,
-and `DIR/validation.conll`, 400: words that had a capital and did not begin the sentence are names. A tagger that has
-read the text before should find more of them than one that begins with random weights: the commands that show it are
+It draws sentences from the last file and writes `DIR/train.conll`, 300 of them, and `DIR/validation.conll`, 400: words
+that had a capital and did not begin the sentence are names. `DIR/pretrain.txt` is all the rest, in lower case. A tagger
+that has read this should find more of the names than one that begins with random weights: the commands that show it are
 printed.
 """
 
@@ -21,17 +21,17 @@ tinyformer finetune DIR/random DIR/train.conll --validation DIR/validation.conll
 
 
 def sentences(text):
-    """Those of 8 to 20 words, each a list; a line that ends without a full stop is none."""
+    """Those of 8 to 20 words; a line that ends without a full stop is none."""
     for line in text.split("\n"):
         for found in re.split(r" ?[.!?](?: |$)", line)[:-1]:
-            if 8 <= len(words := found.split()) <= 20:
-                yield words
+            if 8 <= len(found.split()) <= 20:
+                yield found
 
 
-def tagged(words):
+def tagged(sentence):
     """The words in lower case, and what their capitals said."""
     before = "O"
-    for number, word in enumerate(words):
+    for number, word in enumerate(sentence.split()):
         named = number > 0 and word[0].isupper() and word != "I"
         before = "O" if not named else "B-NAME" if before == "O" else "I-NAME"
         yield word.lower(), before
@@ -41,14 +41,18 @@ def write(folder, *files, seed=0):
     """All that is told above."""
     texts = [Path(file).read_text(encoding="utf-8") for file in files]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "pretrain.txt").write_text("\n\n".join(texts).lower(), encoding="utf-8")
     drawn = list(sentences(texts[-1]))
     random.Random(seed).shuffle(drawn)
+    rest = "\n\n".join(texts).lower()
     for name, count in SIZES.items():
-        blocks = ["".join(f"{word} {tag}\n" for word, tag in tagged(words)) for words in drawn[:count]]
+        chosen, drawn = drawn[:count], drawn[count:]
+        blocks = ["".join(f"{word} {tag}\n" for word, tag in tagged(sentence)) for sentence in chosen]
         (folder / f"{name}.conll").write_text("\n".join(blocks), encoding="utf-8")
-        taken = {" ".join(words).lower() for words in drawn[:count]}
-        drawn = [words for words in drawn[count:] if " ".join(words).lower() not in taken]
+        taken = {sentence.lower() for sentence in chosen}
+        drawn = [sentence for sentence in drawn if sentence.lower() not in taken]
+        for sentence in taken:
+            rest = rest.replace(sentence, "")
+    (folder / "pretrain.txt").write_text(rest, encoding="utf-8")
 
 
 def main(*arguments):

@@ -24,12 +24,14 @@ def test_names_in_sentences_without_capitals(tmp_path, capsys):
     assert names.main(str(folder), str(tmp_path / "first.txt"), str(tmp_path / "last.txt")) == 0
     pretrain = (folder / "pretrain.txt").read_text()
     assert pretrain == pretrain.lower()
-    assert pretrain.startswith("other text.\n\nparis was where")
+    assert pretrain.startswith("other text.\n\n")
+    assert "too short. it ends without a stop" in pretrain
     found = {name: list(stream_tagged(folder / f"{name}.conll")) for name in ("train", "validation")}
     assert {name: len(examples) for name, examples in found.items()} == {"train": 300, "validation": 400}
     examples = found["train"] + found["validation"]
     assert not {example.texts for example in found["train"]} & {example.texts for example in found["validation"]}
     for example in examples:
+        assert " ".join(example.texts) not in pretrain
         assert all(word == word.lower() for word in example.texts)
         assert 8 <= len(example.texts) <= 20
         assert example.label[0] == "O"
