@@ -156,4 +156,16 @@ def test_an_exact_match_minds_every_character_but_white_space_at_the_ends():
 
 
 def test_empty_texts():
-    assert texts.measure(["", "a"], [" ", ""]) == {"exact_match": 0.5, "bleu": 0, "rouge_l": 0}
+    found = texts.measure(["", "a"], [" ", ""])
+    assert found == pytest.approx({"exact_match": 0.5, "bleu": math.nan, "rouge_l": 0}, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("gold", "told"), [("a b c", False), ("a b, c", True), ("a b c d", True), ("", False), ("1,000 a b", False)]
+)
+def test_bleu_is_told_only_where_a_gold_text_has_four_words(gold, told):
+    """By BLEU's own words; what was predicted does not matter."""
+    for predicted in (gold, "x", "a b c d e f"):
+        found = texts.measure([gold, "y"], [predicted, "y"])["bleu"]
+        assert math.isnan(found) != told
+        assert not told or found == texts.bleu([gold, "y"], [predicted, "y"])

@@ -14,6 +14,8 @@ Read before: `task.py`, `tinyformer/objectives/seq2seq.py`, `tinyformer/generati
 from __future__ import annotations
 
 import dataclasses
+import math
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -159,10 +161,12 @@ class Text2Text(Task):
         """`exact_match`, `bleu`, `rouge_l`, and `average`: the mean of the three as shares.
 
         No single one of them tells of two epochs which is better in every task: summaries never match exactly, BLEU
-        knows no texts of fewer than four words, and ROUGE no script but the Latin one.
+        knows no texts of fewer than four words, and ROUGE no script but the Latin one. Where no target has four words,
+        `bleu` is NaN, and the average that of the other two.
         """
         found = metric.measure([example.label for example in examples], answers)
-        return found | {"average": (found["exact_match"] + found["bleu"] / 100 + found["rouge_l"]) / 3}
+        shares = [found["exact_match"], found["bleu"] / 100, found["rouge_l"]]
+        return found | {"average": statistics.mean(share for share in shares if not math.isnan(share))}
 
     def describe(self, example: Example, outputs: Sequence[Written]) -> dict[str, Any]:
         """`text`, and `ended`: "end", or "length" where it is not whole because the context was full."""

@@ -26,17 +26,22 @@ CUTS = (
 
 
 def measure(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, float]:
-    """`exact_match` and `rouge_l` (0 to 1), and `bleu` (0 to 100).
+    """`exact_match` and `rouge_l` (0 to 1), and `bleu` (0 to 100), which is NaN where **no gold text has four words**.
+
+    BLEU would be 0 there, or near it, however right the texts are; so there is none to tell.
 
     >>> measure(["the cat sat on the mat"], ["the cat sat on the mat"])
     {'exact_match': 1.0, 'bleu': 100.0, 'rouge_l': 1.0}
+    >>> measure(["sit, cat"], ["sit, cat"])
+    {'exact_match': 1.0, 'bleu': nan, 'rouge_l': 1.0}
 
     Raises:
         UsageError: nothing to measure, or lengths that differ.
     """
+    has_ngrams = any(len(tokenise_13a(text)) >= LONGEST for text in gold)
     return {
         "exact_match": exact_match(gold, predicted),
-        "bleu": bleu(gold, predicted),
+        "bleu": bleu(gold, predicted) if has_ngrams else math.nan,
         "rouge_l": rouge_l(gold, predicted),
     }
 
@@ -57,8 +62,8 @@ def bleu(gold: Sequence[str], predicted: Sequence[str]) -> float:
     The geometric mean of the shares of n-grams, n = 1 ... 4, that also occur in the gold text (each at most as often as
     there), times exp(1 - r/c) where the predictions have c words in all, fewer than the r of the gold texts. The k-th n
     without a match counts as 1/2ᵏ matches, as in mteval-v13a.pl (Chen & Cherry 2014, method 3), but without any match
-    BLEU is 0. Case matters. It is **0, too, where no prediction has four words**, right or wrong: judge texts that
-    short by `exact_match`.
+    BLEU is 0. Case matters. It is **0, too, where no prediction has four words**, right or wrong, as sacrebleu's
+    is without `use_effective_order`: judge texts that short by `exact_match`, as `measure` does.
 
     >>> round(bleu(["The cat sat on the mat."], ["The cat lay on the mat."]), 2)
     48.89
