@@ -55,7 +55,7 @@ def command(
 
     model, tokenizer = load_run(run, backend)
     source, live = given_lines(file)
-    texts = ("".join(example.texts) for example in stream(source, Columns(text), labelled=False))
+    texts = stream(source, Columns(text), labelled=False)
     tally, threads = Tally(), threads_for(model, threads)
     with threadpoolctl.threadpool_limits(1, "blas"):
         settings = {"pool": pool, "batch_size": batch_size, "threads": threads, "live": live}

@@ -11,7 +11,7 @@ from made_runs import made_run
 
 import tinyformer
 from tinyformer.tasks.features import POOLS, embed
-from tinyformer.text import load_tokenizer
+from tinyformer.text import CharTokenizer, load_tokenizer
 
 TEXTS = ["a text", "another one, longer", "", "x" * 60]
 PATIENCE = 30  # seconds
@@ -129,3 +129,12 @@ def test_damaged_weights_are_told(runs, lines, tmp_path):
     result = run("embed", copy, lines)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "model.safetensors is damaged" in result.stderr
+
+
+def test_a_character_that_the_tokenizer_does_not_know_is_told_with_its_line(runs, tmp_path):
+    copy = shutil.copytree(runs["decoder"], tmp_path / "copy")
+    CharTokenizer("ab").save(copy / "tokenizer.json")
+    (tmp_path / "a.txt").write_text("ab\n\nacb\n")
+    result = run("embed", copy, tmp_path / "a.txt")
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'a.txt'}, line 3 has the character 'c'" in result.stderr

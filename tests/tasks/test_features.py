@@ -8,7 +8,7 @@ import pytest
 from tinyformer import nn
 from tinyformer.errors import TinyformerError, UsageError
 from tinyformer.models import build, resolve
-from tinyformer.tasks import Classify
+from tinyformer.tasks import Classify, Example
 from tinyformer.tasks.features import POOLS, embed, write_features
 from tinyformer.tasks.predicting import Tally
 from tinyformer.tensor import no_grad
@@ -94,6 +94,8 @@ def test_texts_that_cannot_be_encoded_and_weights_that_are_no_numbers():
     assert len(next(texts)) == len(next(texts)) == 12
     with pytest.raises(TinyformerError, match="text 3 has the character 'd'"):
         next(texts)
+    with pytest.raises(TinyformerError, match=r"a\.csv, line 9 has the character 'd'"):
+        next(embed(model, CharTokenizer("abc"), [Example(("d",), place="a.csv, line 9")]))
     model.tokens.weight.array[:] = np.nan
     with pytest.raises(TinyformerError, match="the features of text 1 are not finite"):
         next(embed(model, CharTokenizer("abc"), ["a"]))

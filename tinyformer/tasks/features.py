@@ -16,6 +16,7 @@ Read before: `flow.py`, `tinyformer/models/stack.py`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from ..errors import TinyformerError, UsageError
 from ..objectives import pad_rows
 from ..tensor import no_grad
 from ..text import Tokenizer
+from .examples import Example
 from .flow import computed
 from .model import TaskModel
 from .predicting import Tally
@@ -37,7 +39,7 @@ POOLS = {"encoder": ("mean", "cls"), "decoder": ("mean", "last"), "encoder-decod
 def embed(
     model: Any,
     tokenizer: Tokenizer,
-    texts: Iterable[str],
+    texts: Iterable[str | Example],
     *,
     pool: str = "mean",
     batch_size: int = 16,
@@ -50,7 +52,7 @@ def embed(
     Args:
         model: as pretrained, or with a head, which is not looked at.
         tokenizer: of its run.
-        texts: any number; see `predicting.predict`, as for the arguments below.
+        texts: any number; see `predicting.predict`, as for the arguments below. Examples have a place for messages.
         pool: one of `POOLS`.
         batch_size: texts that are computed at once.
         threads: that compute a batch each; BLAS should have one thread then.
@@ -76,9 +78,9 @@ def embed(
     if room < 1:
         raise UsageError(f"a context of {config.context} has no room for a text beside its marks")
 
-    def rows(item: tuple[int, str]) -> list[np.ndarray]:
-        number, text = item
-        tokens = tokenizer.encode(text, f"text {number}") if text.strip() else before[:0]
+    def rows(item: tuple[str, str]) -> list[np.ndarray]:
+        place, text = item
+        tokens = tokenizer.encode(text, place) if text.strip() else before[:0]
         tally.texts += len(tokens) > 0
         tally.blank += not len(tokens)
         tally.cut += len(tokens) > room
@@ -92,14 +94,19 @@ def embed(
         return [_pooled(states[first : len(row) - len(after)], states[0], pool) for states, row in zip(hidden, batch)]
 
     settings = {"batch_size": batch_size, "threads": threads, "live": live}
-    for (number, _), found in computed(enumerate(texts, 1), rows, len, compute, **settings):
+    for (place, _), found in computed(map(_placed, itertools.count(1), texts), rows, len, compute, **settings):
         features = found[0] if found else np.zeros(config.width, np.float32)
         if not np.isfinite(features).all():
             raise TinyformerError(
-                f"the features of text {number} are not finite: the weights are damaged or diverged, use an earlier "
+                f"the features of {place} are not finite: the weights are damaged or diverged, use an earlier "
                 "checkpoint"
             )
         yield features
+
+
+def _placed(number: int, text: str | Example) -> tuple[str, str]:
+    """What a message calls a text, and the text."""
+    return (f"text {number}", text) if isinstance(text, str) else (text.place, "".join(text.texts))
 
 
 def write_features(path: Path, rows: Iterable[np.ndarray], width: int) -> int:
