@@ -128,7 +128,7 @@ def _labels(task: str, counts: Mapping[str, int], summary: Mapping[str, float]) 
         return listed("numbers", [*middle, f"from {summary['least']:.4g} to {summary['most']:.4g}"])
     if task == "answer":
         without = f"{percent(summary['without'] / summary['questions'])} of the questions have none"
-        without = without if summary["without"] else "every question has one"
+        without = without if summary["without"] else "every question to train on has one"
         return listed("answers", [f"{counted(round(summary['median']), 'character')} in the median"], without)
     if task == "tag":
         outside = percent(summary["outside"] / summary["words"])

@@ -186,6 +186,7 @@ def test_a_file_of_one_long_line_is_read():
         ({"data": [3]}, "article 1: an object is expected, and there is 3"),
         ({"data": {}}, "'data' must be a list"),
         ('{"version": 3,\n"x": [}', "standard input: this is no JSON (Expecting value: line 2"),
+        ("{}", "line 1: there is no key 'context'; the object is empty, and SQuAD's JSON is expected, or JSON lines"),
         ('{"version": 3}', "line 1: there is no key 'context'; those there are 'version'"),
         ("[" * 100000, "standard input: this is no JSON"),
         ("", "standard input is empty"),

@@ -219,6 +219,8 @@ def test_a_prefix_that_cannot_be_used():
     made("x" * (CONTEXT - 2))
     with pytest.raises(UsageError, match=r"the prefix 'x.* has 23 tokens, which leaves no room.*context of 24"):
         made("x" * (CONTEXT - 1))
+    with pytest.raises(UsageError, match=r"the prefix 'x{40}\.\.\.' has 4000 tokens"):
+        made("x" * 4000)
     with pytest.raises(TinyformerError, match="the prefix has the character '!'"):
         Text2Text(CharTokenizer("abc", MARKS), made()[1].config, prefix="a!")
 
@@ -232,7 +234,8 @@ def test_files(tmp_path):
     for content, message in (
         ("a\n", "line 1 has no tab; each line is source TAB target"),
         ("a\tb\nc\td\te\n", "line 2 has 3 fields; each line is source TAB target"),
-        ("a\t \n", "line 1 has an empty label"),
+        ("a\t \n", "line 1 has an empty target"),
+        ("\tb\n", "line 1 has an empty source"),
         ("\n", "has no example, only 1 blank line; add source TAB target"),
     ):
         path.write_text(content)

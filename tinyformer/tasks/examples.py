@@ -116,9 +116,9 @@ def stream(
             continue
         for role, value in values.items():
             if value is not None and not value.strip():
-                raise UsageError(f"{place} has an empty {role}; fill it in, or remove the line")
+                raise UsageError(f"{place} has an empty {wanted.called(role)}; fill it in, or remove the line")
         if labelled and values.get("label") is None:
-            raise UsageError(f"{place} has no label; give it one, or remove the line")
+            raise UsageError(f"{place} has no {wanted.called('label')}; give it one, or remove the line")
         count += 1
         pair = () if values.get("pair") is None else (values["pair"],)
         yield Example((values["text"], *pair), values.get("label"), place)
@@ -152,6 +152,11 @@ class _Wanted:
         pair = {1: "", 2: " TAB text", None: " [TAB text]"}[self.texts]
         return (self.line or f"text{pair} TAB label") if self.labelled else f"text{pair}"
 
+    def called(self, role: str) -> str:
+        """What a message calls a role: by the form of a line, such as "source TAB target"."""
+        first, *_, last = (self.line or "text TAB label").split(" TAB ")
+        return {"text": first, "label": last}.get(role, role)
+
     def settle(self, known: Sequence[str]) -> None:
         """Decide by the columns of a header whether there are two texts."""
         if self.texts is None:
@@ -179,7 +184,8 @@ class _Wanted:
                 chosen[role] = found[column]
             else:
                 there = ", ".join(list(found)[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
-                hint = f"rename the {role}'s" if self.columns.fixed else f"name the {role}'s with --{role}"
+                called = self.called(role)
+                hint = f"rename the {called}'s" if self.columns.fixed else f"name the {called}'s with --{role}"
                 raise UsageError(f"{place} has no {kind} {column!r} (there are: {there or 'none'}); {hint}")
         return chosen
 
@@ -254,9 +260,9 @@ def _with_header(
             raise UsageError(f"{name} has {header.count(column)} columns {column!r}; rename all but one")
     for number, fields in rows:
         if fields and len(fields) != len(header):
+            there = f"{len(fields)} column{'s' * (len(fields) > 1)}"
             raise UsageError(
-                f"{name}, line {number} has {_fields(len(fields))}, and the header has {len(header)}; "
-                f"each line needs as many as the header"
+                f"{name}, line {number} has {there}, and the header {len(header)}; each line needs as many as that"
             )
         yield number, wanted.choose("", dict(zip(header, fields)), "column") if fields else None
 

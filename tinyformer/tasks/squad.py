@@ -144,8 +144,8 @@ def _object(found: Any, place: str) -> dict[str, Any]:
 
 def _value(found: dict[str, Any], key: str, place: str) -> Any:
     if key not in found:
-        there = ", ".join(map(repr, found)) or "none"
-        raise UsageError(f"{place}: there is no key {key!r}; those there are {there}")
+        there = f"those there are {', '.join(map(repr, found))}" if found else f"the object is empty, and {FORM}"
+        raise UsageError(f"{place}: there is no key {key!r}; {there}")
     return found[key]
 
 

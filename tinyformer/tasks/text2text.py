@@ -34,6 +34,7 @@ from .lines import Source
 from .metrics import texts as metric
 from .task import Row, Task
 
+SHOWN = 40  # characters of a prefix in a message
 STEPS = 4  # lengths that batches on a device have
 
 
@@ -82,8 +83,9 @@ class Text2Text(Task):
         self.end, self.pad = tokenizer.special_id("end"), tokenizer.special_id("pad")
         used = len(tokenizer.encode(prefix, "the prefix"))
         if used >= self.framing.room(1):
+            shown = prefix if len(prefix) <= SHOWN else prefix[:SHOWN] + "..."
             raise UsageError(
-                f"the prefix {prefix!r} has {used} tokens, which leaves no room for a source in a context of "
+                f"the prefix {shown!r} has {used} tokens, which leaves no room for a source in a context of "
                 f"{config.context}; shorten it"
             )
 
