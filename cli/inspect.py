@@ -41,8 +41,7 @@ class _Lines(click.ParamType):
 @click.option(
     "--tokenizer",
     type=Name(),
-    default="words",
-    show_default=True,
+    show_default="words",
     metavar="KIND|FILE|RUN",
     help="words, bytes, chars, a tokenizer.json, or a run, as --run.",
 )
@@ -63,7 +62,7 @@ def command(
     source: str | None,
     mode: str | None,
     objective: str | None,
-    tokenizer: str,
+    tokenizer: str | None,
     run: str | None,
     hide: tuple[str, ...],
     line: tuple[int, int] | None,
@@ -84,6 +83,9 @@ def command(
     from ..text import load_tokenizer
     from ..training.rundir import open_run
 
+    if run is not None and tokenizer is not None:
+        raise click.UsageError(f"--run brings its own tokenizer; leave --tokenizer {tokenizer} out")
+    tokenizer = tokenizer or "words"
     if run is None and (Path(tokenizer) / "config.toml").is_file():
         run = tokenizer
     opened = open_run(run) if run is not None else None

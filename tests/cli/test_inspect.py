@@ -229,6 +229,7 @@ def test_headings_are_bold_on_a_terminal_only(settings, bold):
         (["--mode", "encoder", CAR, "--tokenizer", "data.txt"], 1, "data.txt is not a usable tokenizer"),
         (["--mode", "encoder", CAR, "--tokenizer", ""], 2, "--tokenizer needs a name"),
         ([CAR, "--run", "missing"], 2, "no run at missing: it does not exist"),
+        ([CAR, "--run", "missing", "--tokenizer", "bytes"], 2, "brings its own tokenizer; leave --tokenizer bytes out"),
         ([CAR, "--run", "."], 2, ". is not a run directory: no config.toml"),
         (["--mode", "encoder", CAR, "--context", "2"], 2, "2 is not in the range"),
         (["--mode", "encoder", CAR, "--tokens", "0"], 2, "0 is not in the range"),
