@@ -129,5 +129,5 @@ def test_every_head_of_every_family_has_a_class_of_theirs():
                 r"(Bert|RoFormer|GPT2|Llama|Arcee)For(Sequence|Token)Classification|(Bert|RoFormer)ForQuestionAnswering",
                 name,
             )
-    with pytest.raises(UsageError, match="no class of transformers is a T5 with the head of the task classify"):
+    with pytest.raises(UsageError, match="transformers has no T5 with the head of the task classify"):
         heads.options(T5, "classify", ["a", "b"])

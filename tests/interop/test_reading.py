@@ -146,7 +146,7 @@ WRONG = {
     "no type": (rewritten(model_type=None), "a model of type None; known are"),
     "option": (
         rewritten(scale_attn_by_inverse_layer_idx=True),
-        "a GPT-2 with scale_attn_by_inverse_layer_idx = True is not supported, only False",
+        "GPT-2 with scale_attn_by_inverse_layer_idx = True is not supported, only False",
     ),
     "activation": (rewritten(activation_function="quick_gelu"), "activation_function = 'quick_gelu' is not supported"),
     "no number": (rewritten(n_embd="6"), "n_embd in config.json should be a number, and is '6'"),
@@ -238,7 +238,7 @@ def test_what_is_left_out_is_told(tmp_path):
     interop.read_model(tmp_path, warn=told.append)
     assert len(told) == 2
     assert "embd_pdrop is 0.3 and resid_pdrop 0.0; the latter is used for both" in told[0]
-    assert "holds what a GPT-2 here has no use for, and is left out: score.weight" in told[1]
+    assert "holds what GPT-2 here has no use for, and is left out: score.weight" in told[1]
     with pytest.warns(UserWarning, match="embd_pdrop|score") as warned:
         tinyformer.load(tmp_path)
     assert {warning.filename for warning in warned} == {__file__}

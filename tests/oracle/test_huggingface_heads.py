@@ -141,7 +141,7 @@ def test_a_roformer_of_pairs_keeps_what_is_there_and_is_refused_where_it_compute
     interop.export_run(run, tmp_path / "out", warn=warned.append)
     (message,) = warned
     gone = "next_sentence.bias, next_sentence.weight, pooler.bias, pooler.weight"
-    assert message == f"a RoFormer of transformers has no place for {gone}, which are left out"
+    assert message == f"transformers' RoFormer has no place for {gone}, which are left out"
     theirs, model = opened(tmp_path / "out", transformers.AutoModelForMaskedLM), tinyformer.load(run, backend="numpy")
     ids = np.arange(10)[None] + 97
     close(model(ids).numpy(), theirs(torch.tensor(ids)).logits, 1e-5)

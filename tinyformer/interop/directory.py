@@ -75,7 +75,7 @@ def read_model(path: str | Path, *, backend: str = "auto", warn: Warn = _warn) -
         warn(f"{path} lacks {', '.join(fresh)}: they start fresh, and mean nothing before they are trained")
     if spare := family.leftover(weights, {find(row.theirs) for row in rows}):
         some = ", ".join(spare[:3]) + (f" and {len(spare) - 3} more" if len(spare) > 3 else "")
-        warn(f"{path} holds what a {family.title} here has no use for, and is left out: {some}")
+        warn(f"{path} holds what {family.title} here has no use for, and is left out: {some}")
     model = models.build(config, backend=choices.choose_backend(backend), seed=0 if fresh else None)
     fill(model, rows, weights, find)
     return model
@@ -172,26 +172,27 @@ def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> tupl
         raise UsageError("--out is the directory that you are in, which a whole one would replace; name one inside it")
     settings = run.config()
     config = data.model_config(settings)
-    family, rows = family_of(config), None
+    family = family_of(config)
     weights = checkpoint.load_weights(path, on_damage=warn)[0]
     tokenizer = load_tokenizer(run.tokenizer_file)
     headed = settings.task not in (None, "text2text")
     if headed and config.mode == "decoder":
         tokenizer, config, weights = heads.with_padding(tokenizer, config, weights)
     options = options_for(family, config, tokenizer) | {"dtype": settings.dtype}
+    rows = family.rows(config)
     if headed:
         task = finetuning.open_task(run, settings)
         options |= heads.options(family, task.name, task.labels)
         rows = heads.rows(family, config, task.name)
         if task.name == "regress":
             weights = heads.in_units(weights, task.mean, task.deviation)
-    elif gone := sorted(weights.keys() - {row.ours for row in family.rows(config)}):
-        warn(f"a {family.title} of transformers has no place for {', '.join(gone)}, which are left out")
+    elif gone := sorted(weights.keys() - {row.ours for row in rows}):
+        warn(f"transformers' {family.title} has no place for {', '.join(gone)}, which are left out")
     if settings.prefix:
         options["prefix"] = settings.prefix
         warn(f"{path} puts {settings.prefix!r} before each text, and so has to whoever uses {out}")
     contents = {name: [_json(content)] for name, content in tokenizers.write(tokenizer, config, headed=headed).items()}
-    arrays = to_theirs(rows or family.rows(config), weights) | family.constants(config)
+    arrays = to_theirs(rows, weights) | family.constants(config)
     contents |= {CONFIG: [_json(options)], SINGLE: tensorfile.encode(arrays, metadata={"format": "pt"})}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

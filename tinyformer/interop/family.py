@@ -110,7 +110,7 @@ class Family:
             given = options.get(name, value)
             if given != value:
                 raise UsageError(
-                    f"{weights.path}: a {self.title} with {name} = {given!r} is not supported, only {value!r}"
+                    f"{weights.path}: {self.title} with {name} = {given!r} is not supported, only {value!r}"
                 )
         fields = {ours: options.get(theirs, default) for ours, (theirs, default) in self.options.items()}
         for ours, (theirs, _) in self.options.items():

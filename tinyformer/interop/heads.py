@@ -67,7 +67,7 @@ def options(family: Family, task: str, labels: Sequence[str]) -> dict[str, Any]:
         UsageError: there is no such class.
     """
     if task not in _KINDS or family.model_type not in _CLASSES:
-        raise UsageError(f"no class of transformers is a {family.title} with the head of the task {task}")
+        raise UsageError(f"transformers has no {family.title} with the head of the task {task}")
     found: dict[str, Any] = {"architectures": [_CLASSES[family.model_type] + _KINDS[task][0]]}
     if task == "answer":
         return found
