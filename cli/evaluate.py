@@ -35,7 +35,7 @@ def command(run: str, file: str, stride: int | None, as_json: bool, **columns: s
 
     A run that was fine-tuned answers the labelled examples of FILE, and the answers are measured as its task is. FILE
     has any form that finetune reads. Its columns are found by --text, --pair and --label, or by the names that they had
-    in training; with tabs between them, a FILE whose first line has no such name has no header, and they lie in order.
+    in training; where the first line of a FILE with tabs does not have these, it has no header, and they lie in order.
     """
     from ..analysis.evaluation import evaluate_file
     from ..training.data import open_training

@@ -77,7 +77,7 @@ def command(
     text itself. Blank lines separate documents for an encoder; next-sentence takes the first two of all lines, and
     seq2seq a line "source TAB target". Of a run that was fine-tuned, it is an example of the task, with a label or
     without: what the model reads of it, where its head answers, and what was cut. Its columns are found by the names
-    that they had in training, or if the first line has none of these, with tabs between, by their order.
+    that they had in training, or where the first line of a file with tabs does not have these, by their order.
     """
     from ..analysis.inspection import inspect, tokenizer_for
     from ..text import load_tokenizer

@@ -262,7 +262,7 @@ def test_a_run_is_measured_on_other_examples(finetuned, folder):
         ),
         (["fill", "RUN", "a <mask> day"], "was fine-tuned for the task classify, and writes no text; use it with: "),
         (["evaluate", "RUN", "train.tsv", "--stride", "3"], "--stride belongs to decoders"),
-        (["evaluate", "RUN", "train.tsv", "--pair", "b"], "this task takes one; leave it out"),
+        (["evaluate", "RUN", "train.tsv", "--pair", "b"], "here it is one; leave it out"),
         (["train", "--resume", "RUN", "--devices", "2"], "fine-tuning takes one GPU; leave --devices 2 out"),
     ],
 )

@@ -188,7 +188,7 @@ def test_blank_lines_before_all_others_are_null(runs):
         (["classify", "missing.txt"], b"", 0, 2, "missing.txt"),
         (["classify", "."], b"", 0, 2, "."),
         (["classify", "-", "--text", "body"], b"text\na\n", 0, 2, "no column 'body' (there are: text)"),
-        (["classify", "-", "--pair", "body"], b"a\n", 0, 2, "this task takes one"),
+        (["classify", "-", "--pair", "body"], b"a\n", 0, 2, "here it is one"),
         (["classify", "-", "--beams", "2"], b"a\n", 0, 2, "--beams belongs to text2text"),
         (["classify", "-", "--batch-size", "0"], b"a\n", 0, 2, "--batch-size"),
         (["classify", "-", "--threads", "0"], b"a\n", 0, 2, "--threads"),

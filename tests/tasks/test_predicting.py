@@ -178,7 +178,7 @@ def test_whoever_stops_listening_ends_the_reading():
     assert threading.active_count() <= before
 
 
-USUAL = Columns(text="review", label="stars")
+USUAL = Columns(text="review", label="stars", optional=True)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +189,8 @@ USUAL = Columns(text="review", label="stars")
         (Classify, "a.csv", 'n,review\n1,"o,ne"\n', Columns(), [("o,ne",)]),
         (Classify, "a.csv", "review,stars\none,\n", Columns(), [("one",)]),
         (Classify, "a.tsv", "n\treview\n1\tone\n", Columns(), [("one",)]),
+        (Classify, "a.txt", "review\tstars\none\t1\n", Columns(), [("one",)]),
+        (Classify, "a.txt", "review\none\n", Columns(), [("one",)]),
         (Classify, "a.jsonl", '{"review": "one", "stars": [1]}\n', Columns(), [("one",)]),
         (Classify, "a.jsonl", '{"body": "one"}\n', Columns(text="body"), [("one",)]),
         (Pair, "a.txt", "one\ttwo\nthree\tfour\tlabel\n", Columns(), [("one", "two"), ("three", "four")]),
@@ -207,7 +209,7 @@ def test_files_of_every_form(kind, name, content, columns, expected, tmp_path):
 def test_a_header_alone_is_no_example(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text,label\n")
-    with pytest.raises(UsageError, match=r"a.csv has no example, only a header and no lines; add text$"):
+    with pytest.raises(UsageError, match=r"a.csv has no example, only a header; add lines below it$"):
         next(read_examples(Classify, path))
     path.write_text("text,label\n\n")
     assert [example.texts for example in read_examples(Classify, path)] == [()]

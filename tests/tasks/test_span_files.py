@@ -1,5 +1,6 @@
 """CoNLL's columns and SQuAD's JSON, whole and damaged."""
 
+import dataclasses
 import json
 
 import pytest
@@ -209,3 +210,19 @@ def test_answers_as_the_datasets_package_writes_them():
     for wrong in ({"text": ["1066"]}, {"text": ["1066"], "answer_start": []}, {"text": "1066", "answer_start": 3}):
         with pytest.raises(UsageError, match="'answers' must have two lists of the same length"):
             questions(json.dumps(line | {"answers": wrong}))
+
+
+@pytest.mark.parametrize("columns", [Columns(text="w"), Columns(pair="w"), Columns(label="w")])
+def test_files_without_named_columns_have_none_to_name(columns, tmp_path):
+    named = next(role for role in ("text", "pair", "label") if getattr(columns, role))
+    path = tmp_path / "a.conll"
+    path.write_text("Anna B-PER\n")
+    with pytest.raises(UsageError, match=f"--{named} w names a column, and .*a.conll has words, and tags behind them"):
+        list(Tag.stream(path, columns))
+    assert len(list(Tag.stream(path, Columns().beside(dataclasses.replace(columns, optional=True))))) == 1
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(squad(question())))
+    with pytest.raises(
+        UsageError, match=f"--{named} w names a column, and .*a.json has the keys of SQuAD; leave it out"
+    ):
+        list(Answer.stream(path, columns))

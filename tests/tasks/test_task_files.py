@@ -264,7 +264,7 @@ def test_json_that_is_not_in_lines_is_told(tmp_path):
     [
         ('good, really\tpos\na "bad" one\tneg\n', EXPECTED),  # no header
         ('\n\nclass\tsentence\npos\tgood, really\nneg\ta "bad" one\n', EXPECTED),  # one, as in training
-        ("sentence\nclass\n", "there are: sentence"),  # one that lacks a column
+        ("sentence\nclass\n", "line 1 has no tab"),  # one that lacks a column
         ("good\tbad\tpos\n", "has 3 fields; each line is text TAB label"),
     ],
 )
@@ -278,6 +278,22 @@ def test_the_columns_of_a_run_are_looked_for_in_the_first_line_of_a_file_with_ta
             found(path, Columns().beside(usual))
     with pytest.raises(UsageError, match="no column 'body'"):  # those that a user names are demanded
         found(path, Columns("body").beside(usual))
+
+
+@pytest.mark.parametrize(
+    ("content", "count"),
+    [("text\tlabel\ngood\tpos\n", 1), ("a text\tlabel\ngood\tpos\n", 2), ("text\tpos\n", 1), ("text\nlabel\n", 2)],
+)
+def test_usual_names_are_a_header_where_a_line_has_them_all(tmp_path, content, count):
+    path, labelled = written(tmp_path, "a.txt", content), "\t" in content
+    examples = list(stream(path, Columns().beside(Columns(optional=True)), labelled=labelled))
+    assert len(examples) == count
+
+
+def test_a_run_of_one_text_has_no_second_one(tmp_path):
+    usual = Columns("a", None, "n", optional=True, texts=1)
+    with pytest.raises(UsageError, match="--pair b names a second text, and here it is one; leave it out"):
+        list(TASKS["regress"].stream(written(tmp_path, "a.csv", "a,b,n\nx,y,1\n"), Columns(pair="b").beside(usual)))
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ def stream_tagged(
         read = (Example(tuple(_fields(line)), None, f"{name}, line {number}") for number, line in lines)
     else:
         read = _from_columns(lines, labelled, name, warn)
+    if not lines_of_json:
+        columns.refuse(f"{name} has words, and tags behind them")
     for example in read:
         if example.label is not None:
             check_tags(example, one_line=lines_of_json)

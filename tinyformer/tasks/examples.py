@@ -69,6 +69,12 @@ class Columns:
         """Whether any name was given, so that a tab-separated file has a header."""
         return (self.text, self.pair, self.label) != (None, None, None)
 
+    def refuse(self, reason: str) -> None:
+        """Raise a UsageError if a user has named any, for a file that has none."""
+        named = next((role for role in ROLES if getattr(self, role)), None)
+        if named and not self.optional:
+            raise UsageError(f"--{named} {getattr(self, named)} names a column, and {reason}; leave it out")
+
     def name(self, role: str) -> str:
         """Of the column with a role."""
         return getattr(self, role) or role
@@ -103,10 +109,11 @@ def stream(
         UsageError: the file is missing, a directory, empty or not UTF-8; a column is missing; a line has too few or
             too many fields, or an empty one. Says which line, what is there and what is expected.
     """
+    texts = columns.texts if texts is None else texts
     if texts == 1 and columns.pair is not None:
-        raise UsageError(f"--pair {columns.pair} names a second text, and this task takes one; leave it out")
+        raise UsageError(f"--pair {columns.pair} names a second text, and here it is one; leave it out")
     name, blank, count = name_of(source), 0, 0
-    wanted = _Wanted(columns, columns.texts if texts is None else texts, labelled, form)
+    wanted = _Wanted(columns, texts, labelled, form)
     for number, values in _records(source, name, wanted):
         place = f"{name}, line {number}"
         if values is None:
@@ -123,8 +130,9 @@ def stream(
         pair = () if values.get("pair") is None else (values["pair"],)
         yield Example((values["text"], *pair), values.get("label"), place)
     if not count and (labelled or not blank):
-        there = f"{blank:,} blank line{'s' * (blank > 1)}" if blank else "a header and no lines"
-        raise UsageError(f"{name} has no example, only {there}; add {wanted.form}")
+        if not blank:
+            raise UsageError(f"{name} has no example, only a header; add lines below it")
+        raise UsageError(f"{name} has no example, only {blank:,} blank line{'s' * (blank > 1)}; add {wanted.form}")
     if blank and labelled:
         warn(f"{name}: {blank:,} blank {'line was' if blank == 1 else 'lines were'} passed over")
 
@@ -167,9 +175,9 @@ class _Wanted:
         return {"text": True, "pair": self.texts == 2, "label": self.labelled}[role]
 
     def is_header(self, fields: Sequence[str]) -> bool:
-        """Whether a line has the name of a column that is asked for."""
-        asked = {self.columns.name(role) for role in ROLES if self.required(role) or getattr(self.columns, role)}
-        return not asked.isdisjoint(field.strip() for field in fields)
+        """Whether a line has the names of all columns that are asked for; one alone tells only if it was given."""
+        asked = {self.columns.name(role) for role in filter(self.required, ROLES)}
+        return asked <= {field.strip() for field in fields} and (len(fields) > 1 or self.columns.given)
 
     def choose(self, place: str, found: dict[str, Any], kind: str) -> dict[str, Any]:
         """The values of a line with named columns, by role.
@@ -202,7 +210,7 @@ def _records(source: Source, name: str, wanted: _Wanted) -> Iterator[tuple[int, 
     if suffix == ".jsonl" or (not isinstance(source, (str, Path)) and first[1].lstrip().startswith("{")):
         return _objects(lines, name, wanted)
     rows = _tabs(lines)
-    if wanted.columns.given:
+    if wanted.columns.given or wanted.columns.optional:
         ahead = list(_until_filled(rows))
         rows = chain(ahead, rows)
         if not wanted.columns.optional or wanted.is_header(ahead[-1][1]):

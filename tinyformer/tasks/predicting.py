@@ -6,17 +6,15 @@ Read before: `flow.py`, and a task, such as `classify.py`. Read next: `features.
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from ..errors import TinyformerError
 from .encoding import tell_cut
 from .examples import Columns, Example
 from .flow import computed
-from .lines import Source, name_of
+from .lines import Source
 from .task import Row, Task
 
 TABLES = (".csv", ".tsv", ".jsonl")  # endings of files with named columns
@@ -115,8 +113,8 @@ def read_examples(
 ) -> Iterator[Example]:
     """Examples without labels from a file of any form that a task reads.
 
-    A run that was fine-tuned on a table is asked about plain lines as well: the columns of its own table are looked for
-    in .csv and .jsonl files, on a standard input of JSON, and in the first line of a .tsv file.
+    A run that was fine-tuned on a table is asked about plain lines as well: where the first line does not have the
+    columns of its own table, all lines are texts.
 
     Args:
         kind: of the task.
@@ -128,13 +126,7 @@ def read_examples(
     Raises:
         UsageError: as for `Task.stream`.
     """
-    is_table = columns.given
-    if not isinstance(source, str | Path):
-        source = source if hasattr(source, "peek") else io.BufferedReader(source)
-        is_table = is_table or source.peek(1)[:1] == b"{"
-    is_table = is_table or Path(name_of(source)).suffix.lower() in TABLES
-    columns = columns.beside(usual) if is_table else dataclasses.replace(columns, texts=usual.texts)
-    yield from kind.stream(source, columns, labelled=False, warn=warn)
+    yield from kind.stream(source, columns.beside(usual), labelled=False, warn=warn)
 
 
 def _is_finite(value: Any) -> bool:

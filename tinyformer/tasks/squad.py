@@ -40,7 +40,7 @@ def stream_questions(
 
     Args:
         source: a path, or an open file.
-        columns: not used: the names of keys are SQuAD's.
+        columns: none; the names of keys are SQuAD's.
         labelled: whether each question must have a list of answers; without, none is read.
         warn: told, in a sentence, how many blank lines were passed over.
 
@@ -48,6 +48,7 @@ def stream_questions(
         UsageError: the file cannot be read, a key is missing, or an answer is not where the file says.
     """
     name, lines = name_of(source), read_lines(source, longest=LONGEST)
+    columns.refuse(f"{name} has the keys of SQuAD")
     ahead = [next(lines)]
     while not ahead[-1][1].strip() and (following := next(lines, None)):
         ahead.append(following)

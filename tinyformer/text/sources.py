@@ -279,9 +279,10 @@ def encode_text(
 def _check_documents(objective: Objective, tokens: TokenFile, paths: Sequence[Path | str], what: str) -> None:
     """Raise a UsageError that names the user's files where next-sentence prediction finds no second document."""
     if isinstance(objective, NextSentence) and (found := len(Parts(tokens, objective.sep))) < 2:
+        other = "" if what == "to score" else ", or use --objective masked"
         raise UsageError(
             f"next-sentence prediction needs at least two documents, and {', '.join(map(str, paths))} has {found} "
-            f"{what}; put blank lines between documents, or use --objective masked"
+            f"{what}; put blank lines between documents{other}"
         )
 
 
