@@ -131,3 +131,11 @@ def test_every_head_of_every_family_has_a_class_of_theirs():
             )
     with pytest.raises(UsageError, match="transformers has no T5 with the head of the task classify"):
         heads.options(T5, "classify", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("architectures", "headed"),
+    [(["BertForTokenClassification"], True), (["BertForMaskedLM"], False), (5, False), (None, False), ([5], False)],
+)
+def test_what_was_saved_with_a_head_is_told_by_its_class(architectures, headed):
+    assert heads.is_headed({"architectures": architectures}) == headed

@@ -80,8 +80,8 @@ def options(family: Family, task: str, labels: Sequence[str]) -> dict[str, Any]:
 
 def is_headed(options: Mapping[str, Any]) -> bool:
     """Whether config.json tells of a model with a head for a task, which is not read."""
-    names = options.get("architectures") or ()
-    return any(str(name).endswith(kind) for name in names for kind, _ in _KINDS.values())
+    names = options.get("architectures")
+    return isinstance(names, list) and any(str(name).endswith(kind) for name in names for kind, _ in _KINDS.values())
 
 
 def with_padding(

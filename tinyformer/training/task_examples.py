@@ -131,7 +131,7 @@ def texts_of(path: Path) -> int | None:
     try:
         with open(path, "rb") as file:
             return len(json.loads(file.readline(_LONGEST))["texts"])
-    except (OSError, ValueError, TypeError, LookupError):
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return None
 
 
