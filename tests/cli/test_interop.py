@@ -198,6 +198,39 @@ def test_a_run_of_ours_goes_out_as_what_it_is(trained, tmp_path):
     )
 
 
+def test_a_decoder_without_a_head_reads_texts_as_they_are_and_keeps_its_precision(tmp_path):
+    (tmp_path / "a.txt").write_text("to and fro, " * 40)
+    for precision in ("float32", "float64"):
+        made, out = tmp_path / precision, tmp_path / f"{precision}-out"
+        result = run(
+            "train",
+            tmp_path / "a.txt",
+            "--tokenizer",
+            "chars",
+            "--width",
+            8,
+            "--heads",
+            2,
+            "--layers",
+            1,
+            "--context",
+            16,
+            "--steps",
+            1,
+            "--precision",
+            precision,
+            "--sample-every",
+            0,
+            "--out",
+            made,
+        )
+        assert result.exit_code == 0, result.stderr
+        assert run("export", made, "--out", out).exit_code == 0
+        assert json.loads((out / "config.json").read_text())["dtype"] == precision
+        assert json.loads((out / "tokenizer.json").read_text())["post_processor"] is None
+        assert {array.dtype.name for array in load_file(out / "model.safetensors").values()} == {precision}
+
+
 def test_a_model_that_nobody_else_has_names_its_choices(tmp_path):
     model = build(ModelConfig(vocabulary=256, layers=1, width=8, heads=2, norm_position="post", gated=True))
     with new_run(tmp_path / "run", "x", "decoder") as place:

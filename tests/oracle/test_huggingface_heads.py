@@ -80,7 +80,7 @@ def examples(task, path, rng, mean):
         path.write_text("\n\n".join("\n".join(lines) for lines in words) + "\n")
     else:
         second = [text + "\t" for text in reversed(texts)] if task == "pair" else [""] * 40
-        ends = [mean - 1, mean + 1] if task == "regress" else ["no", "yes"]
+        ends = [mean - 3, mean + 3] if task == "regress" else ["no", "yes"]
         path.write_text("".join(f"{t}\t{more}{ends[i % 2]}\n" for i, (t, more) in enumerate(zip(texts, second))))
     return path
 
