@@ -56,44 +56,35 @@ def gpt2(seed, **more):
     return randomised(transformers.GPT2LMHeadModel(config), rng), rng
 
 
+def encoder_options(rng, seed, size):
+    return {
+        "vocab_size": size["vocabulary"],
+        "hidden_size": size["heads"] * size["channels"],
+        "num_hidden_layers": size["layers"],
+        "num_attention_heads": size["heads"],
+        "intermediate_size": size["hidden"],
+        "hidden_act": ACTIVATIONS[seed % len(ACTIVATIONS)],
+        "max_position_embeddings": int(rng.integers(9, 20)),
+        "type_vocab_size": int(rng.integers(1, 4)),
+        "layer_norm_eps": float(rng.choice([1e-12, 1e-3])),
+        "tie_word_embeddings": bool(seed % 3),
+        "pad_token_id": None,  # else torch gives that row of the embedding no gradient
+        **QUIET,
+    }
+
+
 def bert(seed, kind=transformers.BertForPreTraining, **more):
     rng = np.random.default_rng([2, seed])
     size = drawn_sizes(rng) | more
-    config = transformers.BertConfig(
-        vocab_size=size["vocabulary"],
-        hidden_size=size["heads"] * size["channels"],
-        num_hidden_layers=size["layers"],
-        num_attention_heads=size["heads"],
-        intermediate_size=size["hidden"],
-        hidden_act=ACTIVATIONS[seed % len(ACTIVATIONS)],
-        max_position_embeddings=int(rng.integers(9, 20)),
-        type_vocab_size=int(rng.integers(1, 4)),
-        layer_norm_eps=float(rng.choice([1e-12, 1e-3])),
-        tie_word_embeddings=bool(seed % 3),
-        pad_token_id=None,  # else torch gives that row of the embedding no gradient
-        **QUIET,
-    )
+    config = transformers.BertConfig(**encoder_options(rng, seed, size))
     return randomised(kind(config), rng), rng
 
 
 def roformer(seed, kind=transformers.RoFormerForMaskedLM, **more):
     rng = np.random.default_rng([5, seed])
     size = drawn_sizes(rng) | more
-    config = transformers.RoFormerConfig(
-        vocab_size=size["vocabulary"],
-        hidden_size=size["heads"] * 2 * ((size["channels"] + 1) // 2),  # turned in pairs
-        num_hidden_layers=size["layers"],
-        num_attention_heads=size["heads"],
-        intermediate_size=size["hidden"],
-        hidden_act=ACTIVATIONS[seed % len(ACTIVATIONS)],
-        max_position_embeddings=int(rng.integers(9, 20)),
-        type_vocab_size=int(rng.integers(1, 4)),
-        layer_norm_eps=float(rng.choice([1e-12, 1e-3])),
-        tie_word_embeddings=bool(seed % 3),
-        pad_token_id=None,
-        **QUIET,
-    )
-    model = kind(config)
+    size["channels"] += size["channels"] % 2  # turned in pairs
+    model = kind(transformers.RoFormerConfig(**encoder_options(rng, seed, size)))
     angles = model.roformer.encoder.embed_positions.weight.clone()
     randomised(model, rng)
     model.roformer.encoder.embed_positions.weight.data.copy_(angles)

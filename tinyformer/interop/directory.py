@@ -155,8 +155,8 @@ def export_run(path: str | Path, out: str | Path, *, warn: Warn = _warn) -> tupl
     Args:
         path: of the run, or of one of its checkpoints.
         out: the directory; new or empty. It appears whole or not at all.
-        warn: told of checkpoints that are damaged and were passed over, of characters that the tokenizer lacks, and of
-            a prefix.
+        warn: told of checkpoints that are damaged and were passed over, of characters that the tokenizer lacks, of
+            weights that have no place there, and of a prefix.
 
     Returns:
         The family that the model is of, and the class of transformers that opens it.

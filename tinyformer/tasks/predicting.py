@@ -17,8 +17,6 @@ from .flow import computed
 from .lines import Source
 from .task import Row, Task
 
-TABLES = (".csv", ".tsv", ".jsonl")  # endings of files with named columns
-
 
 @dataclasses.dataclass
 class Tally:

@@ -114,7 +114,7 @@ class Corpus:
         rows: int,
         trained: int,
         last: bool,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Callable[[int, int], None],
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """How well a model predicts the validation text, or a part of it that takes a small share of the time.
 

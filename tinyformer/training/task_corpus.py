@@ -124,7 +124,7 @@ class TaskCorpus:
         rows: int,
         trained: int,
         last: bool,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Callable[[int, int], None],
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """How well a model does the task on all examples that were kept apart.
 
